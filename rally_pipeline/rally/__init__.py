@@ -1,0 +1,1 @@
+"""Rally CRM: full extract, change feed, looks, verification."""

@@ -1,0 +1,232 @@
+"""The Rally API as typed calls. The only module that knows its paths and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rally_pipeline.clock import Clock, Step, SystemClock, no_step
+from rally_pipeline.http.budget import HeaderBudget
+from rally_pipeline.http.client import HttpClient, quote_segment
+from rally_pipeline.http.envelope import read_rows
+from rally_pipeline.http.errors import BadAnswer, NotFound, Rejected
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.records import Head, read_id
+from rally_pipeline.settings import Settings, SettingsError
+from rally_pipeline.warehouse.values import instant_text
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from rally_pipeline.http.transport import Response, Transport
+
+_SMALLEST_PAGE = 100
+_read_head = msgspec.json.Decoder(Head).decode
+
+
+class _EntryFields(msgspec.Struct, gc=False):
+    id: int
+    entityType: str  # noqa: N815 (names of the API)
+    entityId: str  # noqa: N815
+    action: str
+    changedAt: str  # noqa: N815
+    changedBy: str | None = None  # noqa: N815
+
+
+_read_entry = msgspec.json.Decoder(_EntryFields).decode
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One answer of a list endpoint: rows as received, in order, and when it was asked for (server time, floored)."""
+
+    rows: list[msgspec.Raw]
+    ids: list[str | None]
+    """The id of each row; None where a row has no usable one."""
+    begun: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEntry:
+    """One entry of the change feed; `changed_at` in canonical text, which sorts."""
+
+    id: int
+    entity_type: str
+    entity_id: str
+    action: str
+    changed_at: str
+    changed_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """One answer of the feed, sorted by (`changed_at`, `id`), with the entries that could not be read."""
+
+    entries: list[ChangeEntry]
+    unreadable: list[tuple[bytes, str]]
+    answered: datetime
+    """Server time of the answer, rounded up: not earlier than the moment its state was seen."""
+
+    @property
+    def received(self) -> int:
+        return len(self.entries) + len(self.unreadable)
+
+
+class RallyClient:
+    """Calls of one tenant. Source: API pages "overview", "sync", and one page an entity."""
+
+    def __init__(self, http: HttpClient, *, clock: Clock | None = None) -> None:
+        self.http = http
+        self.clock = clock or SystemClock()
+        self._seen: tuple[datetime, float] | None = None
+        self._page_limit: int | None = None
+
+    def server_floor(self) -> datetime:
+        """A time that the server's clock has certainly passed, from answers received so far.
+
+        Costs one request where nothing has been received yet.
+        """
+        if self._seen is None:
+            self._get("sync/changes", {"since": "9999-01-01T00:00:00Z", "limit": 1})
+        if self._seen is None:
+            raise BadAnswer(
+                "rally",
+                "GET",
+                "sync/changes",
+                status=200,
+                detail="no Date header in the answer, so the server's time is unknown",
+            )
+        date, at = self._seen
+        return date + timedelta(seconds=max(0.0, self.clock.monotonic() - at))
+
+    def server_ceiling(self) -> datetime:
+        """A time that the server's clock has hardly passed: `server_floor` and the second that `Date` cuts off."""
+        return self.server_floor() + timedelta(seconds=1)
+
+    @property
+    def has_server_time(self) -> bool:
+        """Whether `server_floor` costs no request."""
+        return self._seen is not None
+
+    def _get(self, path: str, params: dict[str, str | int] | None = None) -> Response:
+        response = self.http.get(path, params=params)
+        if response.server_time is not None:
+            self._seen = (response.server_time, self.clock.monotonic())
+        return response
+
+    def list_page(
+        self, entity: Entity, *, offset: int, limit: int, updated_since: datetime | None = None
+    ) -> ListPage:
+        """One page of a list. A server that refuses the page size is asked for smaller pages from then on."""
+        begun = self.server_floor()
+        size = min(limit, self._page_limit or limit)
+        params: dict[str, str | int] = {"limit": size, "offset": offset}
+        if updated_since is not None:
+            params["updatedSince"] = _since(updated_since)
+        try:
+            response = self._get(entity.value, params)
+        except Rejected as error:
+            if error.status not in (400, 422) or size <= _SMALLEST_PAGE:
+                raise
+            self._page_limit = max(_SMALLEST_PAGE, size // 2)
+            return self.list_page(entity, offset=offset, limit=limit, updated_since=updated_since)
+        rows = read_rows(response)
+        return ListPage(rows, [_id_of(raw) for raw in rows], begun)
+
+    def get_record(self, entity: Entity, entity_id: str) -> bytes | None:
+        """The record as received, or None where the server says 404 or 410."""
+        path = f"{entity.value}/{quote_segment(entity_id)}"
+        try:
+            response = self._get(path)
+        except NotFound:
+            return None
+        raw = bytes(response.body)
+        found = read_id(raw)
+        if found is None or found.lower() != entity_id.lower():
+            raise BadAnswer(
+                "rally",
+                "GET",
+                path,
+                status=response.status,
+                detail="the answer is not the record that was asked for",
+            )
+        return raw
+
+    def changes(self, since: datetime, *, limit: int, entities: Sequence[Entity] = ()) -> ChangePage:
+        """One page of the change feed: entries after `since`, oldest first."""
+        params: dict[str, str | int] = {"since": _since(since), "limit": limit}
+        if entities:
+            params["entities"] = ",".join(entity.value for entity in entities)
+        response = self._get("sync/changes", params)
+        entries: list[ChangeEntry] = []
+        unreadable: list[tuple[bytes, str]] = []
+        for raw in read_rows(response):
+            try:
+                entries.append(_entry_of(raw))
+            except (msgspec.MsgspecError, ValueError) as error:
+                unreadable.append((bytes(memoryview(raw)), f"unreadable feed entry: {error}"))
+        entries.sort(key=lambda entry: (entry.changed_at, entry.id))
+        date = response.server_time or self.server_floor()
+        return ChangePage(entries, unreadable, date + timedelta(seconds=1))
+
+
+def connect(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    random: Random | None = None,
+    step: Step = no_step,
+    transport: Transport | None = None,
+) -> RallyClient:
+    """A client for the tenant that the settings name.
+
+    Raises:
+        SettingsError: a variable is missing.
+    """
+    missing = settings.missing("rally")
+    if missing or settings.rally_api_url is None or settings.rally_api_key is None:
+        raise SettingsError(f"Rally is not configured: set {' and '.join(missing)}")
+    key = settings.rally_api_key.get_secret_value()
+    clock = clock or SystemClock()
+    http = HttpClient(
+        system="rally",
+        base_url=settings.rally_api_url,
+        headers={"X-Api-Key": key},
+        secrets=[key],
+        budget=HeaderBudget(clock=clock),
+        clock=clock,
+        random=random,
+        step=step,
+        transport=transport,
+    )
+    return RallyClient(http, clock=clock)
+
+
+def _id_of(raw: msgspec.Raw) -> str | None:
+    try:
+        return _read_head(raw).id or None
+    except (msgspec.MsgspecError, RecursionError):
+        return read_id(memoryview(raw))
+
+
+def _entry_of(raw: msgspec.Raw) -> ChangeEntry:
+    fields = _read_entry(raw)
+    return ChangeEntry(
+        fields.id,
+        fields.entityType,
+        fields.entityId,
+        fields.action,
+        instant_text(fields.changedAt),
+        fields.changedBy,
+    )
+
+
+def _since(moment: datetime) -> str:
+    """ISO 8601 in UTC with `Z`; a fraction only where there is one, since a coarse server may refuse it."""
+    if moment.microsecond:
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,258 @@
+"""Full extract of one entity: every row that exists is received, rows that were not met are marked, never deleted.
+
+Each page is one transaction: rows, what the pass has met, and where it goes on. A crash at any point repeats at most
+one page. Rows with an open mark are not written (a look decides about them), and a row older than the stored one is
+marked instead of written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import delete, select
+
+from rally_pipeline.rally import marks
+from rally_pipeline.rally.client import ListPage, RallyClient
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.feed_state import ensure_base, lift_requirement
+from rally_pipeline.rally.marks import Hint
+from rally_pipeline.rally.passes import (
+    Anchors,
+    ListPass,
+    PassPage,
+    PassState,
+    UnorderedList,
+    read_unordered,
+    unpack_anchors,
+)
+from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.records import RecordDecoder
+from rally_pipeline.rally.results import ExtractResult
+from rally_pipeline.rally.rows import PageWriter
+from rally_pipeline.rally.spending import Meter
+from rally_pipeline.rally.tables import ENTITY_TABLES, extract_pages
+from rally_pipeline.rally.tenant import check_tenant
+from rally_pipeline.rally.unmet import mark_unmet
+from rally_pipeline.warehouse.values import instant_text
+
+if TYPE_CHECKING:
+    from rally_pipeline.rally.mirror import Progress
+    from rally_pipeline.warehouse import Lease, Transaction, Warehouse
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counters of this run, added up page by page."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    older: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+    unmet: int = 0
+    pages: int = 0
+    received: int = 0
+
+
+@dataclass(slots=True)
+class _Pass:
+    """The pass in progress, as stored in `sync_state` under the entity's stream."""
+
+    generation: int
+    started: datetime
+    state: PassState = field(default_factory=PassState)
+    ordered: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "generation": self.generation,
+            "started": instant_text(self.started),
+            "state": self.state.to_dict(),
+            "ordered": self.ordered,
+        }
+
+    @staticmethod
+    def from_dict(stored: dict[str, Any]) -> _Pass:
+        return _Pass(
+            stored["generation"],
+            datetime.fromisoformat(stored["started"]),
+            PassState.from_dict(stored["state"]),
+            stored["ordered"],
+        )
+
+
+class Extract:
+    """One run of the full extract of one entity, under its lease."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        client: RallyClient,
+        policy: MirrorPolicy,
+        entity: Entity,
+        lease: Lease,
+        *,
+        progress: Progress,
+    ) -> None:
+        self._warehouse = warehouse
+        self._client = client
+        self._policy = policy
+        self._entity = entity
+        self._lease = lease
+        self._progress = progress
+        self._table = ENTITY_TABLES[entity]
+        self._decoder = RecordDecoder(entity)
+        self._writer = PageWriter(entity, self._decoder)
+        self._tally = _Tally()
+
+    def run(self, meter: Meter, *, restart: bool = False) -> ExtractResult:
+        """Begin a pass, or go on with the one that was interrupted, and finish it."""
+        current = None if restart else self._stored_pass()
+        resumed = current is not None
+        if current is None:
+            current = self._begin()
+        for page in self._pages(current):
+            self._commit(current, page)
+            self._progress(self._entity.stream, current.state.received, None)
+        tally = self._tally
+        return ExtractResult(
+            entity=self._entity.value,
+            pages=tally.pages,
+            received=tally.received,
+            inserted=tally.inserted,
+            updated=tally.updated,
+            unchanged=tally.unchanged,
+            older=tally.older,
+            dropped=tally.dropped,
+            quarantined=tally.quarantined,
+            unmet=tally.unmet,
+            step_backs=current.state.step_backs,
+            resumed=resumed,
+            verified=current.ordered,
+            cost=meter.cost(),
+        )
+
+    def _stored_pass(self) -> _Pass | None:
+        with self._warehouse.reading() as tx:
+            stored = (tx.state(self._entity.stream) or {}).get("pass")
+        return _Pass.from_dict(stored) if stored else None
+
+    def _begin(self) -> _Pass:
+        """Fix the feed's base and the generation before the first list request (SN5)."""
+        started = self._client.server_floor()
+        ensure_base(self._warehouse, started, self._policy)
+        with self._warehouse.transaction(f"{self._entity.stream}.begin", self._lease) as tx:
+            stored = tx.state(self._entity.stream) or {}
+            current = _Pass(stored.get("generation", 0) + 1, started)
+            tx.execute(delete(extract_pages).where(extract_pages.c.entity_type == self._entity.singular))
+            tx.set_state(
+                self._entity.stream, {**stored, "generation": current.generation, "pass": current.to_dict()}
+            )
+        return current
+
+    def _pages(self, current: _Pass) -> Iterator[PassPage]:
+        if current.ordered:
+            reader = ListPass(
+                self._fetch,
+                overlap=self._policy.page_overlap,
+                state=current.state,
+                anchors=self._stored_anchors(current),
+                prefetch=self._policy.prefetch,
+            )
+            try:
+                yield from reader.pages()
+            except UnorderedList:
+                current.ordered = False
+                current.state = reader.state
+            else:
+                return
+        yield from read_unordered(
+            self._fetch, state=current.state, agreement=self._policy.unordered_agreement
+        )
+
+    def _fetch(self, offset: int) -> ListPage:
+        return self._client.list_page(self._entity, offset=offset, limit=self._policy.page_limit)
+
+    def _stored_anchors(self, current: _Pass) -> list[Anchors]:
+        """The latest pages of an interrupted pass; nothing else may serve as an anchor."""
+        statement = (
+            select(extract_pages.c.row_keys, extract_pages.c.row_versions)
+            .where(
+                extract_pages.c.entity_type == self._entity.singular,
+                extract_pages.c.generation == current.generation,
+            )
+            .order_by(extract_pages.c.page.desc())
+            .limit(16)
+        )
+        with self._warehouse.reading() as tx:
+            rows = tx.rows(statement)
+        return [unpack_anchors(keys, versions) for keys, versions in reversed(rows)]
+
+    def _commit(self, current: _Pass, page: PassPage) -> None:
+        synced_at = instant_text(page.begun)
+        current.state = page.after
+        with self._warehouse.transaction(f"{self._entity.stream}.page", self._lease) as tx:
+            if page.offset == 0:
+                check_tenant(tx, page.rows[:1])
+            self._write_rows(tx, page, synced_at)
+            tx.execute(
+                extract_pages.insert(),
+                {
+                    "entity_type": self._entity.singular,
+                    "generation": current.generation,
+                    "page": page.after.pages,
+                    "page_offset": page.offset,
+                    "row_keys": page.packed_keys(),
+                    "row_versions": page.packed_versions(),
+                },
+            )
+            stored = tx.state(self._entity.stream) or {}
+            if page.last:
+                self._finish(tx, current, page, stored)
+            else:
+                tx.set_state(self._entity.stream, {**stored, "pass": current.to_dict()})
+        self._tally.pages += 1
+        self._tally.received += page.received
+
+    def _write_rows(self, tx: Transaction, page: PassPage, synced_at: str) -> None:
+        drop = marks.marked_among(tx, self._entity, page.ids) if marks.has_marks(tx, self._entity) else set()
+        rows: list[msgspec.Raw] = page.rows
+        ids, versions = page.ids, page.versions
+        if drop:
+            kept = [place for place, entity_id in enumerate(ids) if entity_id not in drop]
+            rows, ids, versions = [rows[i] for i in kept], [ids[i] for i in kept], [versions[i] for i in kept]
+        written = self._writer.write(
+            tx, rows, ids, versions, synced_at=synced_at, guard="updated_at", nameless=page.nameless
+        )
+        if written.older:
+            hints = [Hint(entity_id, marks.REASON_OLDER) for entity_id in written.older]
+            marks.add_marks(tx, self._entity, hints, seen=self._client.server_ceiling())
+        tally = self._tally
+        tally.inserted += written.inserted
+        tally.updated += written.updated
+        tally.unchanged += written.unchanged
+        tally.older += len(written.older)
+        tally.quarantined += written.quarantined
+        tally.dropped += len(drop)
+
+    def _finish(self, tx: Transaction, current: _Pass, page: PassPage, stored: dict[str, Any]) -> None:
+        """The pass is complete: what the table holds and the pass did not meet becomes a mark."""
+        tally = self._tally
+        tally.unmet = mark_unmet(tx, self._entity, current.generation, seen=self._client.server_ceiling())
+        tx.execute(delete(extract_pages).where(extract_pages.c.entity_type == self._entity.singular))
+        lift_requirement(tx, self._entity, started=current.started)
+        last = {
+            "started": instant_text(current.started),
+            "finished": instant_text(page.begun),
+            "pages": current.state.pages,
+            "received": current.state.received,
+            "step_backs": current.state.step_backs,
+            "verified": current.ordered,
+            "unmet": tally.unmet,
+        }
+        tx.set_state(self._entity.stream, {**stored, "pass": None, "last_pass": last})

@@ -1,0 +1,97 @@
+"""What is stored about the change feed: how far its log is complete, and whether a full extract is required."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.tables import extract_required
+from rally_pipeline.warehouse.values import instant_text
+
+if TYPE_CHECKING:
+    from rally_pipeline.warehouse import Transaction, Warehouse
+
+FEED_STREAM = "rally.feed"
+_BASE_WAIT_SECONDS = 120.0
+
+
+@dataclass(slots=True)
+class FeedState:
+    """The feed's row in `sync_state`; times in canonical text, which sorts."""
+
+    cursor: str | None = None
+    """`s`: every entry up to here is recorded."""
+    base: str | None = None
+    """From here on the log is complete."""
+    server_time: str | None = None
+    """The server's time at some past answer: a lower bound of its time now."""
+    read_started: str | None = None
+    """`t_r` of the read in progress: server time before its first request."""
+    position: str | None = None
+    """`p` of the read in progress."""
+    last_read: str | None = None
+    """`t_r` of the last closed read: what it could not see yet but is dated earlier, came late."""
+    capacity: int = 0
+    """Entries of the largest feed page ever seen."""
+    lowest_id: int | None = None
+
+    @staticmethod
+    def load(tx: Transaction) -> FeedState:
+        """The stored state, or a fresh one."""
+        return FeedState(**(tx.state(FEED_STREAM) or {}))
+
+    def store(self, tx: Transaction) -> None:
+        """Write the state with the data of the same transaction."""
+        tx.set_state(FEED_STREAM, asdict(self))
+
+
+def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy) -> None:
+    """Give the feed a cursor before the first list request, unless it has one (SN5).
+
+    An existing cursor is never later than `started` minus the overlap, so it stays.
+    """
+    with warehouse.reading() as tx:
+        if FeedState.load(tx).cursor is not None:
+            return
+    with (
+        warehouse.lease(FEED_STREAM, wait_seconds=_BASE_WAIT_SECONDS) as lease,
+        warehouse.transaction("rally.feed.base", lease) as tx,
+    ):
+        state = FeedState.load(tx)
+        if state.cursor is None:
+            state.cursor = state.base = instant_text(started - policy.overlap)
+            state.server_time = instant_text(started)
+            state.store(tx)
+
+
+def require_snapshot(tx: Transaction, reason: str, *, since: datetime) -> None:
+    """Note that only a full extract of every entity, begun after `since`, makes the mirror trustworthy again."""
+    insert = postgresql.insert if tx.connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(extract_required)
+    statement = statement.on_conflict_do_update(
+        index_elements=[extract_required.c.entity_type],
+        set_={"reason": statement.excluded.reason, "since": statement.excluded.since},
+    )
+    rows = [{"entity_type": entity.singular, "reason": reason, "since": since} for entity in Entity]
+    tx.connection.execute(statement, rows)
+
+
+def lift_requirement(tx: Transaction, entity: Entity, *, started: datetime) -> None:
+    """A full extract that began at `started` has ended. One comparison decides, so a newer requirement stays."""
+    tx.execute(
+        delete(extract_required).where(
+            extract_required.c.entity_type == entity.singular, extract_required.c.since <= started
+        )
+    )
+
+
+def requirements(tx: Transaction) -> dict[str, str]:
+    """Entity type -> why a full extract of it is required."""
+    rows = tx.rows(select(extract_required.c.entity_type, extract_required.c.reason))
+    return {str(row[0]): str(row[1]) for row in rows}

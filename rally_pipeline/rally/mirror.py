@@ -1,0 +1,271 @@
+"""The Rally mirror as one object: what the command line and Dagster call.
+
+Contract: every method may be called at any time, in any order, again and again, by several processes. One process
+works on a stream at a time (lease and fence); a killed one loses at most the page it was working on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.rally import deletes, marks
+from rally_pipeline.rally.changes import ChangeReader, SnapshotRequired
+from rally_pipeline.rally.client import RallyClient
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.extract import Extract
+from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState, requirements
+from rally_pipeline.rally.looks import Settler
+from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.results import (
+    ChangePoll,
+    ChangesResult,
+    Comparison,
+    Coverage,
+    ExtractResult,
+    MirrorStatus,
+    ReplayResult,
+    SettleResult,
+    TableStatus,
+)
+from rally_pipeline.rally.spending import Meter
+from rally_pipeline.rally.tables import ENTITY_TABLES, changes, dirty, metadata
+from rally_pipeline.rally.updated import UpdatedReader
+from rally_pipeline.rally.verify import Verifier, verify_stream
+from rally_pipeline.rally.windows import closed_starts, find_gaps, floor_hour, hours
+
+if TYPE_CHECKING:
+    from rally_pipeline.warehouse import Lease, Transaction, Warehouse
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a stream, how much is done, and of how much (None where nobody knows)."""
+
+
+def no_progress(stream: str, done: int, total: int | None) -> None:
+    """Reports nothing."""
+
+
+class RallyMirror:
+    """One tenant's mirror in one warehouse.
+
+    `patience_seconds`: how long to wait for another process that works on the same stream before `LeaseHeld`.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        client: RallyClient,
+        policy: MirrorPolicy,
+        *,
+        clock: Clock | None = None,
+        progress: Progress = no_progress,
+        patience_seconds: float = 0.0,
+    ) -> None:
+        self.warehouse = warehouse
+        self.client = client
+        self.policy = policy
+        self._clock = clock or SystemClock()
+        self._progress = progress
+        self._patience = patience_seconds
+
+    def _lease(self, stream: str) -> AbstractContextManager[Lease]:
+        return self.warehouse.lease(stream, wait_seconds=self._patience)
+
+    def prepare(self) -> None:
+        """Create the tables, or add what a newer version of the package added."""
+        self.warehouse.create_tables(metadata)
+
+    def extract(self, entity: Entity, *, restart: bool = False) -> ExtractResult:
+        """One full pass; goes on with an interrupted one unless `restart`."""
+        meter = Meter(self.client, self._clock)
+        with self._lease(entity.stream) as lease:
+            run = Extract(self.warehouse, self.client, self.policy, entity, lease, progress=self._progress)
+            return run.run(meter, restart=restart)
+
+    def extract_updated(self, entity: Entity) -> ExtractResult:
+        """The simple way of the API page: rows updated since the last time, without deletes."""
+        meter = Meter(self.client, self._clock)
+        with self._lease(entity.stream) as lease:
+            reader = UpdatedReader(
+                self.warehouse, self.client, self.policy, entity, lease, progress=self._progress
+            )
+            return reader.run(meter)
+
+    def read_changes(self, start: datetime | None = None, end: datetime | None = None) -> ChangesResult:
+        """Make the log complete for the half-open window; without one, from the cursor to now.
+
+        A window that reaches beyond the cursor is read from the cursor on, so no gap can arise.
+
+        Raises:
+            SnapshotRequired: a window behind the cursor is older than what the feed still has.
+        """
+        meter = Meter(self.client, self._clock)
+        with self._lease(FEED_STREAM) as lease:
+            reader = ChangeReader(self.warehouse, self.client, self.policy, lease, progress=self._progress)
+            state = self._feed_state()
+            cursor = datetime.fromisoformat(state.cursor) if state.cursor else None
+            if start is not None and end is not None and cursor is not None and start < cursor:
+                reader.read_window(start, min(end, cursor))
+            if end is None or cursor is None or end > cursor:
+                state = reader.read_on(base=start)
+            tally = reader.tally
+            return ChangesResult(
+                pages=tally.pages,
+                received=tally.received,
+                recorded=tally.recorded,
+                inserted=tally.actions["inserted"],
+                updated=tally.actions["updated"],
+                deleted=tally.actions["deleted"],
+                marked=tally.marked,
+                parked=tally.parked,
+                late_seconds=tally.late_seconds,
+                cursor=datetime.fromisoformat(state.cursor or ""),
+                windows_closed=tally.windows_closed,
+                snapshot_required=tally.snapshot_required,
+                cost=meter.cost(),
+            )
+
+    def poll(self) -> ChangePoll:
+        """Look for new entries with one request; nothing is recorded. No request before the first extract."""
+        meter = Meter(self.client, self._clock)
+        state = self._feed_state()
+        since = state.position or state.cursor
+        if since is None:
+            return ChangePoll(0, (), None, False, None, meter.cost())
+        page = self.client.changes(datetime.fromisoformat(since), limit=self.policy.feed_limit)
+        ids = [entry.id for entry in page.entries]
+        known: set[int] = set()
+        with self.warehouse.reading() as tx:
+            for first in range(0, len(ids), 500):
+                statement = select(changes.c.id).where(changes.c.id.in_(ids[first : first + 500]))
+                known.update(row[0] for row in tx.rows(statement))
+        new = [datetime.fromisoformat(entry.changed_at) for entry in page.entries if entry.id not in known]
+        return ChangePoll(
+            entries=len(new),
+            windows=tuple(sorted({floor_hour(moment) for moment in new})),
+            latest=max(new, default=None),
+            truncated=page.received >= self.policy.feed_limit,
+            cursor=datetime.fromisoformat(since),
+            cost=meter.cost(),
+        )
+
+    def settle(self, entity: Entity, *, wait: bool = True) -> SettleResult:
+        """Look at the marked objects of the entity; with `wait`, until every mark found has been due."""
+        meter = Meter(self.client, self._clock)
+        with self._lease(entity.stream) as lease:
+            settler = Settler(
+                self.warehouse,
+                self.client,
+                self.policy,
+                entity,
+                lease,
+                clock=self._clock,
+                progress=self._progress,
+            )
+            return settler.run(meter, wait=wait)
+
+    def verify(self, entity: Entity, *, heal: bool = False) -> Comparison:
+        """Compare the entity with Rally row by row; with `heal`, repair just what differs."""
+        meter = Meter(self.client, self._clock)
+        verifier = Verifier(
+            self.warehouse, self.client, self.policy, entity, clock=self._clock, progress=self._progress
+        )
+        if not heal:
+            return verifier.run(meter, lease=None)
+        with self._lease(entity.stream) as lease:
+            return verifier.run(meter, lease=lease)
+
+    def allow_deletes(self, entity: Entity, count: int) -> None:
+        """Let the next looks delete up to `count` suspected rows that the guard would stop at."""
+        with (
+            self._lease(entity.stream) as lease,
+            self.warehouse.transaction("rally.allow-deletes", lease) as tx,
+        ):
+            deletes.allow_deletes(tx, entity, count)
+
+    def windows_to_close(self, now: datetime) -> list[datetime]:
+        """Starts of the hours since the log's base that have ended and are not closed."""
+        with self.warehouse.reading() as tx:
+            state = FeedState.load(tx)
+            if state.base is None:
+                return []
+            base = datetime.fromisoformat(state.base)
+            known = closed_starts(tx, floor_hour(base), now)
+        return [window for window in hours(base, now) if window not in known]
+
+    def coverage(self) -> Coverage:
+        """How far the log is complete, and what is wrong with it."""
+        with self.warehouse.reading() as tx:
+            state = FeedState.load(tx)
+            reasons = requirements(tx)
+            through = datetime.fromisoformat(state.cursor) if state.cursor else None
+            gaps = find_gaps(tx, through) if through else []
+        return Coverage(
+            base=datetime.fromisoformat(state.base) if state.base else None,
+            through=through,
+            gaps=tuple(gaps),
+            snapshot_required=next(iter(reasons.values()), None),
+        )
+
+    def snapshot_required(self, entity: Entity) -> str | None:
+        """Why a full extract of the entity is required, or None; also where none was ever finished."""
+        with self.warehouse.reading() as tx:
+            reason = requirements(tx).get(entity.singular)
+            finished = (tx.state(entity.stream) or {}).get("last_pass")
+        return reason or (None if finished else "no full extract has been finished yet")
+
+    def _feed_state(self) -> FeedState:
+        with self.warehouse.reading() as tx:
+            return FeedState.load(tx)
+
+    def replay_quarantine(self) -> ReplayResult:
+        """Mark every quarantined object for another look; what can be stored then leaves the quarantine."""
+        from rally_pipeline.rally.replay import replay
+
+        return replay(self.warehouse, self.client, self._lease)
+
+    def status(self) -> MirrorStatus:
+        """The mirror as the warehouse knows it; no request."""
+        with self.warehouse.reading() as tx:
+            state = FeedState.load(tx)
+            server_time = datetime.fromisoformat(state.server_time) if state.server_time else None
+            through = datetime.fromisoformat(state.cursor) if state.cursor else None
+            tables = tuple(self._table_status(tx, entity) for entity in Entity)
+            outcomes = [tx.state(verify_stream(entity)) for entity in Entity]
+            recorded = tx.count(changes)
+            reasons = requirements(tx)
+        repairs = [int(outcome["repaired"]) for outcome in outcomes if outcome]
+        return MirrorStatus(
+            tables=tables,
+            synced_through=through,
+            server_time=server_time,
+            lag_seconds=(self._clock.now() - through).total_seconds() if through else None,
+            snapshot_required=next(iter(reasons.values()), None),
+            reconcile_repairs=sum(repairs) if repairs else None,
+            changes_recorded=recorded,
+        )
+
+    def _table_status(self, tx: Transaction, entity: Entity) -> TableStatus:
+        table = ENTITY_TABLES[entity]
+        oldest: datetime | None = tx.scalar(
+            select(func.min(dirty.c.first_seen)).where(dirty.c.entity_type == entity.singular)
+        )
+        age = (self._clock.now() - oldest).total_seconds() if oldest else None
+        state = tx.state(entity.stream) or {}
+        return TableStatus(
+            table=entity.table_name,
+            rows=tx.count(table),
+            open_marks=marks.count_marks(tx, entity),
+            oldest_mark_seconds=max(0.0, age) if age is not None else None,
+            quarantined=len(tx.quarantined(entity.stream)),
+            synced_at=tx.scalar(select(func.max(table.c["_synced_at"]))),
+            extract_open=bool(state.get("pass")),
+        )
+
+
+__all__ = ["MirrorPolicy", "Progress", "RallyMirror", "SnapshotRequired", "no_progress"]

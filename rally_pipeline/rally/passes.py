@@ -1,0 +1,271 @@
+"""Reading a whole list by offset pages while it changes, without missing a row that does not change.
+
+Offset paging loses rows: a delete ahead of the offset moves every later row one place, and one live, unchanged row is
+never returned. A page is therefore accepted only if it holds an *anchor*: a row that an earlier page of this pass
+returned in the same version. An anchored page is a contiguous piece of the order at one instant, so every unchanged
+row between the anchor and its end is in it. Without an anchor the pass steps back.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from rally_pipeline.rally.client import ListPage
+from rally_pipeline.rally.records import key_of, version_of
+
+_REMEMBERED_PAGES = 16
+_STALLED_PAGES = 5
+KEY_BYTES = 16
+
+Anchors = dict[bytes, tuple[int, int]]
+"""What one page showed: key of a row -> (version, place on the page)."""
+
+
+class UnorderedList(Exception):
+    """The list has no stable order: unchanged rows changed places, or pages find no anchor."""
+
+
+class EndlessList(Exception):
+    """Page after page brings nothing new: the server seems to ignore `offset`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassState:
+    """Where a pass stands; stored with each page's rows, so that it can go on after a crash."""
+
+    offset: int = 0
+    largest: int = 0
+    """Rows of the largest page of this pass."""
+    pages: int = 0
+    received: int = 0
+    step_backs: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """For `sync_state`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(stored: dict[str, int]) -> PassState:
+        """From `sync_state`."""
+        return PassState(**{name: stored[name] for name in PassState.__slots__ if name in stored})
+
+
+@dataclass(frozen=True, slots=True)
+class PassPage:
+    """A page that counts: its rows, what they are known by, and where the pass stands after it."""
+
+    rows: list[msgspec.Raw]
+    ids: list[str]
+    keys: list[bytes]
+    versions: list[int]
+    nameless: list[msgspec.Raw]
+    """Rows without a usable id."""
+    begun: datetime
+    offset: int
+    last: bool
+    after: PassState
+
+    def packed_keys(self) -> bytes:
+        """`KEY_BYTES` a row."""
+        return b"".join(self.keys)
+
+    def packed_versions(self) -> bytes:
+        """Eight bytes a row."""
+        return array("q", self.versions).tobytes()
+
+    @property
+    def received(self) -> int:
+        """Rows of the answer, also those without an id."""
+        return len(self.rows) + len(self.nameless)
+
+
+def unpack_anchors(keys: bytes, versions: bytes) -> Anchors:
+    """What `packed_keys` and `packed_versions` stored."""
+    numbers = array("q")
+    numbers.frombytes(versions)
+    return {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: (number, i) for i, number in enumerate(numbers)}
+
+
+class ListPass:
+    """One anchored pass over a list. Algorithm: correctness, section "Snapshot beside live changes"."""
+
+    def __init__(
+        self,
+        fetch: Callable[[int], ListPage],
+        *,
+        overlap: int,
+        state: PassState | None = None,
+        anchors: Iterable[Anchors] = (),
+        prefetch: bool = True,
+    ) -> None:
+        self._fetch = fetch
+        self._overlap = overlap
+        self._state = state or PassState()
+        self._anchors: deque[Anchors] = deque(anchors, maxlen=_REMEMBERED_PAGES)
+        self._prefetch = prefetch
+        self._steps_in_a_row = 0
+        self._stalled = 0
+
+    @property
+    def state(self) -> PassState:
+        """Where the pass stands now."""
+        return self._state
+
+    def pages(self) -> Iterator[PassPage]:
+        """Accepted pages in order; the consumer stores `page.after` with the page's rows.
+
+        Raises:
+            UnorderedList: rows that did not change stand in another order than before.
+            EndlessList: the server repeats itself.
+        """
+        if not self._prefetch:
+            yield from self._read(self._ask_later)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="list-page") as executor:
+            yield from self._read(lambda offset: executor.submit(self._fetch, offset).result)
+
+    def _ask_later(self, offset: int) -> Callable[[], ListPage]:
+        return lambda: self._fetch(offset)
+
+    def _read(self, ask: Callable[[int], Callable[[], ListPage]]) -> Iterator[PassPage]:
+        answer = ask(self._state.offset)
+        while True:
+            page = self._recognise(answer())
+            if page is None:
+                answer = ask(self._state.offset)
+                continue
+            if not page.last:
+                answer = ask(self._state.offset)
+            yield page
+            if page.last:
+                return
+
+    def _recognise(self, answer: ListPage) -> PassPage | None:
+        """The page, with the state moved past it; None, with the state moved back, if it has no anchor."""
+        page = _page_of(answer, self._state)
+        state = self._state
+        if state.offset > 0 and not self._is_anchored(page):
+            self._step_back(page.received)
+            return None
+        self._steps_in_a_row = 0
+        largest = max(state.largest, page.received)
+        self._state = replace(
+            state,
+            offset=max(0, state.offset + page.received - self._overlap),
+            largest=largest,
+            pages=state.pages + 1,
+            received=state.received + page.received,
+        )
+        places = range(len(page.keys))
+        self._anchors.append(dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True)))
+        return replace(page, last=page.received < max(largest, self._overlap + 1), after=self._state)
+
+    def _is_anchored(self, page: PassPage) -> bool:
+        """Whether an unchanged row of an earlier page is on this one; and whether such rows kept their order."""
+        anchored = False
+        known: set[bytes] = set()
+        here = dict(zip(page.keys, page.versions, strict=True))
+        for earlier in self._anchors:
+            common = earlier.keys() & here.keys()
+            if not common:
+                continue
+            place_before = -1
+            for key in page.keys if len(common) > 1 else common:
+                seen_version, place = earlier.get(key, (None, -1))
+                if seen_version == here[key]:
+                    if place < place_before:
+                        raise UnorderedList("unchanged rows changed places between two pages")
+                    place_before = place
+                    anchored = True
+                    known.add(key)
+        self._note_progress(page, known)
+        return anchored
+
+    def _note_progress(self, page: PassPage, known: set[bytes]) -> None:
+        repeats = page.received > self._overlap and len(known) == len(page.keys)
+        self._stalled = self._stalled + 1 if repeats else 0
+        if self._stalled >= _STALLED_PAGES:
+            raise EndlessList(
+                f"{_STALLED_PAGES} list pages in a row brought nothing new (offset {page.offset}):"
+                " the server seems to ignore offset"
+            )
+
+    def _step_back(self, received: int) -> None:
+        state = self._state
+        self._steps_in_a_row += 1
+        if state.step_backs >= 20 + state.pages:
+            raise UnorderedList(f"{state.step_backs} steps back over {state.pages} pages")
+        # Pages older than the remembered ones offer no anchor: begin again, which is always accepted.
+        forgotten = self._steps_in_a_row >= _REMEMBERED_PAGES
+        offset = 0 if forgotten else max(0, state.offset - max(state.largest, received, 1))
+        self._state = replace(state, offset=offset, step_backs=state.step_backs + 1)
+
+
+def read_unordered(
+    fetch: Callable[[int], ListPage], *, state: PassState, agreement: int, max_passes: int = 60
+) -> Iterator[PassPage]:
+    """Pages of a list in random order: whole passes until `agreement` in a row bring no new id.
+
+    Completeness is likely, not certain: the caller reports the pass as unverified. `last` is true on the final page.
+    """
+    met: set[bytes] = set()
+    quiet = 0
+    for number in range(max_passes):
+        before = len(met)
+        offset, largest, ended = 0, 0, False
+        while not ended:
+            page = _page_of(fetch(offset), replace(state, offset=offset))
+            met.update(page.keys)
+            offset += page.received
+            largest = max(largest, page.received)
+            ended = page.received == 0 or page.received < largest
+            state = replace(
+                state,
+                offset=offset,
+                pages=state.pages + 1,
+                received=state.received + page.received,
+                largest=max(state.largest, largest),
+            )
+            quiet_now = quiet + 1 if len(met) == before else 0
+            last = ended and (quiet_now >= agreement or number == max_passes - 1)
+            yield replace(page, last=last, after=state)
+            if last:
+                return
+        quiet = quiet + 1 if len(met) == before else 0
+
+
+def _page_of(answer: ListPage, state: PassState) -> PassPage:
+    rows, ids, nameless = _split(answer)
+    return PassPage(
+        rows=rows,
+        ids=ids,
+        keys=[key_of(entity_id) for entity_id in ids],
+        versions=[version_of(memoryview(raw)) for raw in rows],
+        nameless=nameless,
+        begun=answer.begun,
+        offset=state.offset,
+        last=False,
+        after=state,
+    )
+
+
+def _split(answer: ListPage) -> tuple[list[msgspec.Raw], list[str], list[msgspec.Raw]]:
+    if None not in answer.ids:
+        return answer.rows, [entity_id for entity_id in answer.ids if entity_id is not None], []
+    rows: list[msgspec.Raw] = []
+    ids: list[str] = []
+    nameless: list[msgspec.Raw] = []
+    for raw, entity_id in zip(answer.rows, answer.ids, strict=True):
+        if entity_id is None:
+            nameless.append(raw)
+        else:
+            rows.append(raw)
+            ids.append(entity_id)
+    return rows, ids, nameless

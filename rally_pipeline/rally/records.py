@@ -1,0 +1,358 @@
+"""From a record's JSON bytes to a row of its table, without losing anything that was in it.
+
+Rules, the same on every database:
+- a field that is absent and a field that is null are both NULL;
+- a value that does not fit its column's type is kept whole in `extra` under its API name, and the column is NULL;
+- a field without a column goes to `extra`;
+- U+0000 and lone surrogates, which databases refuse, become U+FFFD;
+- only a record without a usable `id`, or one that is not a JSON object, cannot be stored: `RecordError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from hashlib import blake2b
+from typing import Any, NoReturn
+
+import msgspec
+import xxhash
+
+from rally_pipeline.rally.entities import Entity, FieldType
+from rally_pipeline.warehouse.values import clean_text, decimal_text, instant_text
+
+Row = tuple[Any, ...]
+"""One row in storage-neutral values, in the order of `RecordDecoder.columns`."""
+
+DECODER_REVISION = 1
+"""Raised when the same bytes decode to another row (a new column, a new rule): stored versions then stop matching."""
+
+_INT64_END = 2**63
+_MAX_DECIMAL_DIGITS = 1_000
+_MAX_LEARNT_NAMES = 500
+_NUL = rb"\u0000"
+_SURPRISES = (msgspec.MsgspecError, ValueError, OverflowError, InvalidOperation, RecursionError)
+_encoder = msgspec.json.Encoder(order="sorted", decimal_format="number")
+_decode_json = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class RecordError(ValueError):
+    """A record cannot be stored; the message says why, for the quarantine."""
+
+
+class Head(msgspec.Struct, gc=False):
+    """The part of a record that a pass needs to recognise it."""
+
+    id: str
+
+
+def version_of(raw: bytes | memoryview) -> int:
+    """64-bit signed hash of a record as received: equal bytes, equal row."""
+    unsigned = xxhash.xxh3_64_intdigest(raw, DECODER_REVISION)
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
+def key_of(entity_id: str) -> bytes:
+    """16 bytes that stand for an id in the bookkeeping of a pass: the GUID itself, else a 128-bit hash."""
+    if len(entity_id) == 36:
+        try:
+            return bytes.fromhex(entity_id.replace("-", "")).ljust(16, b"\0")
+        except ValueError:
+            pass
+    return blake2b(entity_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class RecordDecoder:
+    """Turns raw records of one entity into rows.
+
+    Records of the expected shape are read in one pass at C speed; any surprise (another type, a number beyond 64
+    bits, U+0000) sends the record through the careful reader, which gives the same row for the same content.
+    Fields without a column are learnt as they appear.
+    """
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity = entity
+        self.columns: tuple[str, ...] = (
+            *(field.column for field in entity.fields),
+            "extra",
+            "_version",
+            "_synced_at",
+            "_deleted_at",
+        )
+        self._fields = [(field.name, _CONVERTERS[field.type]) for field in entity.fields[1:]]
+        self._converted = [
+            (place, _RAW_CONVERTERS[field.type])
+            for place, field in enumerate(entity.fields)
+            if field.type in _RAW_CONVERTERS
+        ]
+        self._extra_names: tuple[str, ...] = ()
+        self._read_shape = self._shape_reader()
+
+    def decode(self, raw: bytes | memoryview, *, synced_at: str) -> Row:
+        """One row.
+
+        Raises:
+            RecordError: not a JSON object, or no usable id.
+        """
+        try:
+            values = self._decode_expected(raw) if _NUL not in bytes(raw) else self._decode_carefully(raw)
+        except _SURPRISES:
+            values = self._decode_carefully(raw)
+        return (*values, version_of(raw), synced_at, None)
+
+    def decode_rows(
+        self, raws: Sequence[msgspec.Raw], versions: Sequence[int], *, synced_at: str
+    ) -> tuple[list[Row], list[int], list[tuple[int, str]]]:
+        """Rows of the records that can be stored, the place of each in `raws`, and (place, reason) of the others.
+
+        `versions` holds `version_of` of each record.
+        """
+        # Found once for all records, since it is rare and a search in each costs as much as reading it.
+        expected = _NUL not in b"".join(raws)
+        rows: list[Row] = []
+        places: list[int] = []
+        refused: list[tuple[int, str]] = []
+        for place, raw in enumerate(raws):
+            try:
+                values = self._decode_expected(raw) if expected else self._decode_carefully(memoryview(raw))
+            except _SURPRISES:
+                try:
+                    values = self._decode_carefully(memoryview(raw))
+                except RecordError as error:
+                    refused.append((place, str(error)))
+                    continue
+            rows.append((*values, versions[place], synced_at, None))
+            places.append(place)
+        return rows, places, refused
+
+    def _shape_reader(self) -> Callable[[Any], msgspec.Struct]:
+        known: list[tuple[str, Any] | tuple[str, Any, Any]] = [("id", str)]
+        known += [(field.name, _SHAPES[field.type], None) for field in self.entity.fields[1:]]
+        known += [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in self._extra_names]
+        shape = msgspec.defstruct(self.entity.singular, known, forbid_unknown_fields=True, gc=False)
+        return msgspec.json.Decoder(shape).decode
+
+    def _decode_expected(self, raw: bytes | memoryview | msgspec.Raw) -> list[Any]:
+        """Values up to `extra`, for a record without U+0000. Raises `_SURPRISES` where the shape does not fit."""
+        values = list(msgspec.structs.astuple(self._read_shape(raw)))
+        if not values[0]:
+            raise ValueError("empty id")
+        for place, convert in self._converted:
+            value = values[place]
+            if value is not None:
+                values[place] = convert(value)
+        if self._extra_names:
+            size = len(self._fields) + 1
+            rest = dict(zip(self._extra_names, values[size:], strict=True))
+            del values[size:]
+            present = {
+                name: _decode_json(value) for name, value in rest.items() if value is not msgspec.UNSET
+            }
+            values.append(_json(present) if present else None)
+        else:
+            values.append(None)
+        return values
+
+    def _decode_carefully(self, raw: bytes | memoryview) -> list[Any]:
+        record = _read_object(raw)
+        entity_id = record.pop("id", None)
+        if type(entity_id) is int:
+            entity_id = str(entity_id)
+        if type(entity_id) is not str or not entity_id:
+            raise RecordError(f"the record has no usable id: {entity_id!r:.80}")
+        values: list[Any] = [entity_id]
+        misfits: dict[str, Any] = {}
+        for name, convert in self._fields:
+            value = record.pop(name, None)
+            if value is None:
+                values.append(None)
+                continue
+            try:
+                values.append(convert(value))
+            except (ValueError, OverflowError, InvalidOperation):
+                values.append(None)
+                misfits[name] = value
+        self._learn(record)
+        record.update(misfits)
+        values.append(_json(record) if record else None)
+        return values
+
+    def _learn(self, unknown: dict[str, Any]) -> None:
+        fresh = [name for name in unknown if name.isidentifier() and name not in self._extra_names]
+        if fresh and len(self._extra_names) + len(fresh) <= _MAX_LEARNT_NAMES:
+            self._extra_names += tuple(fresh)
+            self._read_shape = self._shape_reader()
+
+
+def read_id(raw: bytes | memoryview) -> str | None:
+    """The id of a record, or None where it has no usable one."""
+    try:
+        entity_id = _read_object(raw).get("id")
+    except RecordError:
+        return None
+    if type(entity_id) is int:
+        return str(entity_id)
+    return entity_id if isinstance(entity_id, str) and entity_id else None
+
+
+def _read_object(raw: bytes | memoryview) -> dict[str, Any]:
+    try:
+        record = _decode_json(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        record = _read_leniently(bytes(raw))
+    else:
+        if _NUL in bytes(raw):
+            record = _clean(record)
+    if type(record) is not dict:
+        raise RecordError(f"the record is not a JSON object but {type(record).__name__}")
+    return record
+
+
+def _read_leniently(raw: bytes) -> Any:
+    """What the fast decoder refuses but JSON allows: lone surrogates, integers beyond 64 bits."""
+    try:
+        return _clean(
+            json.loads(
+                raw,
+                parse_float=Decimal,
+                parse_int=_read_integer,
+                parse_constant=_refuse_constant,
+                object_pairs_hook=_read_pairs,
+            )
+        )
+    except RecordError:
+        raise
+    except RecursionError:
+        raise RecordError("the record is nested too deeply") from None
+    except (ValueError, InvalidOperation) as error:
+        raise RecordError(f"the record is not valid JSON: {error!s:.120}") from None
+
+
+def _read_integer(digits: str) -> int | Decimal:
+    if len(digits) > _MAX_DECIMAL_DIGITS:
+        raise RecordError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise RecordError(f"{constant} is not a JSON number")
+
+
+def _read_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise RecordError("a key stands twice in the record")
+    return record
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _clean(item) for key, item in value.items()}
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
+    raise ValueError("not a text")
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int and not _is_whole(value):
+        raise ValueError("not an integer")
+    return _whole(int(value))
+
+
+def _is_whole(value: Any) -> bool:
+    if type(value) is Decimal:
+        return abs(value) < 2**63 and value == value.to_integral_value()
+    return type(value) is str and len(value) < 20 and value.removeprefix("-").isdecimal()
+
+
+def _decimal(value: Any) -> str:
+    if type(value) not in (int, Decimal, str):
+        raise ValueError("not a number")
+    number = Decimal(value)
+    if not number.is_finite() or abs(number.adjusted()) + len(number.as_tuple().digits) > _MAX_DECIMAL_DIGITS:
+        raise ValueError("not a number that a column can hold")
+    return decimal_text(number)
+
+
+def _instant(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError("not a time")
+    return instant_text(value)
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encoder.encode(value).decode()
+    except OverflowError:
+        return _encoder.encode(_widen(value)).decode()
+
+
+def _widen(value: Any) -> Any:
+    """Integers beyond 64 bits as decimals, which the encoder writes digit by digit."""
+    if type(value) is int and not -_INT64_END <= value < _INT64_END:
+        return Decimal(value)
+    if isinstance(value, list):
+        return [_widen(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _widen(item) for key, item in value.items()}
+    return value
+
+
+_CONVERTERS: dict[FieldType, Callable[[Any], Any]] = {
+    FieldType.TEXT: _text,
+    FieldType.INTEGER: _integer,
+    FieldType.DECIMAL: _decimal,
+    FieldType.INSTANT: _instant,
+    FieldType.JSON: _json,
+}
+
+
+def _raw_decimal(value: msgspec.Raw) -> str | None:
+    text = bytes(value)
+    if text == b"null":
+        return None
+    return _decimal(_decode_json(value)) if text[:1] == b'"' else _decimal(Decimal(text.decode()))
+
+
+def _raw_json(value: msgspec.Raw) -> str | None:
+    decoded = _decode_json(value)
+    return None if decoded is None else _json(decoded)
+
+
+def _whole(value: int) -> int:
+    if -_INT64_END <= value < _INT64_END:
+        return value
+    raise ValueError("beyond 64 bits")
+
+
+def _plain_instant(value: str) -> str:
+    """`instant_text`, quicker for the form that the API's pages show."""
+    if len(value) == 20 and value[19] == "Z" and value[10] == "T":
+        datetime.fromisoformat(value)
+        return f"{value[:19]}.000000Z"
+    return instant_text(value)
+
+
+_SHAPES: dict[FieldType, Any] = {
+    FieldType.TEXT: str | None,
+    FieldType.INTEGER: int | None,
+    FieldType.DECIMAL: msgspec.Raw | None,
+    FieldType.INSTANT: str | None,
+    FieldType.JSON: msgspec.Raw | None,
+}
+_RAW_CONVERTERS: dict[FieldType, Callable[[Any], Any]] = {
+    FieldType.INTEGER: _whole,
+    FieldType.DECIMAL: _raw_decimal,
+    FieldType.INSTANT: _plain_instant,
+    FieldType.JSON: _raw_json,
+}
