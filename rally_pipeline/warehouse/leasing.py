@@ -1,0 +1,145 @@
+"""Leases: one writer per stream, fenced.
+
+A lease is a row. Taking it raises the fence; every transaction of the holder first compares and sets that row,
+so a holder that was stopped and wakes up after a take-over cannot write any more. Time only decides when others
+may try; the fence decides who may write.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from rally_pipeline.clock import Clock
+from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld
+from rally_pipeline.warehouse.tables import leases
+
+
+@dataclass
+class Lease:
+    """The right to write to `stream`, valid while the row's fence is `fence`.
+
+    `commits` counts the leased transactions of the stream; it tells after a lost connection whether the last
+    one was committed.
+    """
+
+    stream: str
+    fence: int
+    ttl_seconds: float
+    process_id: int
+    commits: int
+
+
+@lru_cache(maxsize=1)
+def host_name() -> str:
+    """This host as far as process numbers mean anything: name, boot and process namespace."""
+    parts = [platform.node()]
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    space = Path("/proc/self/ns/pid")
+    if boot.exists():
+        parts.append(boot.read_text().strip()[:8])
+    if space.is_symlink():
+        parts.append(str(space.readlink()).strip("pid:[]"))
+    return "/".join(parts)
+
+
+def started_at(process_id: int) -> str | None:
+    """When the process began (clock ticks since boot, as text); None if it does not run any more.
+
+    Without /proc the answer is an empty text for a running process: its number alone identifies it then.
+    """
+    status = Path(f"/proc/{process_id}/stat")
+    if status.parent.parent.joinpath("self").exists():
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return ""
+    return ""
+
+
+def this_process() -> dict[str, Any]:
+    """What the lease row says of its holder."""
+    process_id = os.getpid()
+    return {"host": host_name(), "pid": process_id, "started": started_at(process_id) or ""}
+
+
+def is_dead(holder: dict[str, Any]) -> bool:
+    """Whether the holder is known not to run any more; only ever known of processes of this host."""
+    if holder.get("host") != host_name():
+        return False
+    started = started_at(int(holder["pid"]))
+    return started is None or started != holder.get("started", "")
+
+
+def take(connection: sa.Connection, stream: str, ttl_seconds: float, clock: Clock) -> Lease:
+    """Take the lease inside an open transaction: raise the fence and become the holder.
+
+    Raises:
+        LeaseHeld: a live process holds it and its time is not up.
+    """
+    now = clock.now()
+    row = connection.execute(
+        sa.select(leases).where(leases.c.stream == stream).with_for_update()
+    ).one_or_none()
+    if row is None:
+        row = _first_row(connection, stream)
+    if row.holder is not None and row.expires_at > now and not is_dead(row.holder):
+        name = f"process {row.holder['pid']} on {str(row.holder['host']).partition('/')[0]}"
+        raise LeaseHeld(stream, name, row.taken_at, row.expires_at)
+    fence = row.fence + 1
+    connection.execute(
+        leases.update()
+        .where(leases.c.stream == stream)
+        .values(
+            fence=fence, holder=this_process(), taken_at=now, expires_at=now + timedelta(seconds=ttl_seconds)
+        )
+    )
+    return Lease(stream, fence, ttl_seconds, os.getpid(), row.commits)
+
+
+def _first_row(connection: sa.Connection, stream: str) -> sa.Row[Any]:
+    """Create the stream's row; of two processes that try at once the later one waits and then finds it taken."""
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    connection.execute(insert(leases).values(stream=stream, fence=0, commits=0).on_conflict_do_nothing())
+    return connection.execute(sa.select(leases).where(leases.c.stream == stream).with_for_update()).one()
+
+
+def check(connection: sa.Connection, lease: Lease, clock: Clock) -> None:
+    """The first statement of a leased transaction: compare the fence, renew the time, lock the row.
+
+    Raises:
+        FenceLost: somebody else took the stream over, or this process is a fork of the holder.
+    """
+    matched = connection.execute(
+        leases.update()
+        .where(leases.c.stream == lease.stream, leases.c.fence == lease.fence)
+        .values(commits=lease.commits + 1, expires_at=clock.now() + timedelta(seconds=lease.ttl_seconds))
+    ).rowcount
+    if matched != 1 or lease.process_id != os.getpid():
+        raise FenceLost(lease.stream, lease.fence)
+
+
+def release(connection: sa.Connection, lease: Lease) -> None:
+    """Give the lease back; nothing happens if it was lost already."""
+    connection.execute(
+        leases.update()
+        .where(leases.c.stream == lease.stream, leases.c.fence == lease.fence)
+        .values(holder=None, expires_at=None)
+    )

@@ -1,0 +1,324 @@
+"""SQLite: the connection rules of an embedded warehouse, and its bulk statements.
+
+WAL with `synchronous=FULL` (a commit survives power loss), explicit `BEGIN IMMEDIATE` (the driver's own
+transactions leave DDL behind after a rollback), `secure_delete` (deleted people leave no bytes), mode 0600.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+
+from rally_pipeline.warehouse import diagnosis
+from rally_pipeline.warehouse.errors import WarehouseDamaged, WarehouseError
+from rally_pipeline.warehouse.plans import (
+    DELETED_AT,
+    Key,
+    Plan,
+    Row,
+    UpsertResult,
+    check_row,
+    is_older,
+    primary_key,
+    refusal,
+)
+from rally_pipeline.warehouse.types import Boolean
+
+CHECK_SECONDS = 0.25
+_quote = sqlite_dialect.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
+
+
+def database_file(url: sa.URL) -> Path:
+    """The absolute path of the warehouse's file.
+
+    Raises:
+        WarehouseError: the URL names no file, or has options that would break the storage rules.
+    """
+    name = url.database or ""
+    if not name or name == ":memory:" or name.startswith("file:") or "\0" in name:
+        raise WarehouseError(
+            "WAREHOUSE_URL: a SQLite warehouse needs a plain file, such as sqlite:////data/warehouse.db "
+            "(an in-memory database forgets everything)"
+        )
+    if url.query:
+        raise WarehouseError("WAREHOUSE_URL: options after '?' are not supported for SQLite")
+    return Path(name).expanduser().resolve()
+
+
+def prepare_file(file: Path, witness: Path) -> bool:
+    """Make the folder (0700) and the file (0600) if absent; return whether the file is new (or empty).
+
+    Raises:
+        WarehouseError: something is not writable, not a file, or the file lost its content.
+    """
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if file.exists() and not file.is_file():
+            raise WarehouseError(f"the warehouse file {file} is not a file")
+        fresh = not file.exists() or file.stat().st_size == 0
+        if fresh:
+            _refuse_emptied(file, witness)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if file.stat().st_mode & 0o077 and file.stat().st_uid == os.geteuid():
+            file.chmod(0o600)
+    except OSError as error:
+        raise WarehouseError(
+            f"the warehouse file {file} cannot be created or written: {error.strerror}; check the folder's permissions"
+        ) from None
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise WarehouseError(
+            f"the folder {file.parent} is not writable: SQLite keeps its log beside the database"
+        )
+    return fresh
+
+
+def _refuse_emptied(file: Path, witness: Path) -> None:
+    """A new file must not silently take the place of a lost one."""
+    log = file.with_name(f"{file.name}-wal")
+    if log.exists() and log.stat().st_size > 0:
+        raise WarehouseDamaged(
+            f"the warehouse file {file} is missing or empty but its log {log.name} is not: restore the file, or move "
+            "the log away to start anew"
+        )
+    if file.exists() and witness.exists():
+        raise WarehouseDamaged(
+            f"the warehouse file {file} is empty although a warehouse was kept in it: restore a backup, or delete it "
+            "to start anew"
+        )
+
+
+def create_engine(file: Path, lock_wait_seconds: float) -> sa.Engine:
+    """An engine whose connections follow the storage rules; nothing is opened yet."""
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(file)),
+        hide_parameters=True,
+        pool_use_lifo=True,
+        connect_args={"timeout": lock_wait_seconds, "cached_statements": 256},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "secure_delete=ON",
+            "foreign_keys=OFF",
+            "temp_store=MEMORY",
+            "cache_size=-32768",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchone()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        reading = connection.get_execution_options().get("rally_reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def check_file(connection: sa.Connection, file: Path) -> None:
+    """Run SQLite's quick check, for at most a quarter of a second.
+
+    Raises:
+        WarehouseDamaged: the check found damage.
+    """
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    end = time.monotonic() + CHECK_SECONDS
+    driver.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    try:
+        (answer,) = driver.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_INTERRUPT":
+            raise
+        return
+    finally:
+        driver.set_progress_handler(None, 0)
+    if answer != "ok":
+        raise WarehouseDamaged(
+            f"the warehouse file {file} is corrupt: restore a backup, or move the file away to start anew"
+        )
+
+
+class SqliteBulk:
+    """Bulk statements over one connection inside an open transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver = driver
+
+    def upsert(self, plan: Plan, rows: Sequence[Row]) -> UpsertResult:
+        """See `Transaction.upsert`. The write lock makes counting before writing exact."""
+        batch = plan.distinct(rows)
+        duplicates = len(rows) - len(batch)
+        found = self._stored_guards(plan, batch)
+        older: list[Key] = []
+        if plan.guard_of is not None and found:
+            key_of, guard_of = plan.key_of, plan.guard_of
+            older = [key_of(row) for row in batch if is_older(found.get(key_of(row)), guard_of(row))]
+        before = self._driver.total_changes
+        rejected = self._write_each(plan, _upsert_sql(plan), batch)
+        changed = self._driver.total_changes - before
+        refused = {plan.key_of(row) for row, _ in rejected}
+        older = [key for key in older if key not in refused] if refused else older
+        inserted = len(batch) - len(found) - len(refused - found.keys())
+        return UpsertResult(
+            inserted=inserted,
+            updated=changed - inserted,
+            unchanged=len(batch) - changed - len(older) - len(rejected),
+            older=older,
+            rejected=rejected,
+            duplicates=duplicates,
+        )
+
+    def insert_new(self, plan: Plan, rows: Sequence[Row]) -> list[Row]:
+        """Insert the rows whose key is not there yet (the first of each key) and return them."""
+        key_of = plan.key_of
+        first = {key_of(row): row for row in reversed(rows)}
+        found = {key for key, _ in self.fetch(plan.table, (), list(first))}
+        fresh = [row for row in reversed(first.values()) if key_of(row) not in found]
+        rejected = self._write_each(plan, _insert_sql(plan), fresh)
+        if rejected:
+            raise refusal(plan, *rejected[0])
+        return fresh
+
+    def fetch(self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]) -> list[tuple[Key, Row]]:
+        """Key and storage-neutral values of the rows with these keys."""
+        if not keys:
+            return []
+        cursor = self._driver.execute(_fetch_sql(table, tuple(columns)), (_key_list(keys),))
+        return _split_keys(table, columns, cursor.fetchall())
+
+    def page(
+        self, table: sa.Table, columns: Sequence[str], after: Key | None, limit: int
+    ) -> list[tuple[Key, Row]]:
+        """The next rows in key order."""
+        width = len(primary_key(table))
+        bound = () if after is None else (after,) if width == 1 else tuple(after)
+        cursor = self._driver.execute(_page_sql(table, tuple(columns), after is not None), (*bound, limit))
+        return _split_keys(table, columns, cursor.fetchall())
+
+    def delete(self, table: sa.Table, keys: Sequence[Key], at: str | None) -> int:
+        """Delete the rows (`at` None) or mark them deleted; return how many were still alive."""
+        if not keys:
+            return 0
+        bound = (_key_list(keys),) if at is None else (at, _key_list(keys))
+        return self._driver.execute(_delete_sql(table, at is not None), bound).rowcount
+
+    def _stored_guards(self, plan: Plan, batch: Sequence[Row]) -> dict[Key, Any]:
+        wanted = () if plan.guard is None else (plan.guard,)
+        found = self.fetch(plan.table, wanted, [plan.key_of(row) for row in batch])
+        return {key: values[0] if values else None for key, values in found}
+
+    def _write_each(self, plan: Plan, sql: str, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+        """Write row by row in C; a refused row is noted and the rest goes on (a failed statement undoes itself)."""
+        rejected: list[tuple[Row, str]] = []
+        remaining = iter(rows)
+        while True:
+            try:
+                self._driver.executemany(sql, remaining)
+            except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+                reason = diagnosis.data_reason(error)
+                if reason is None or not self._driver.in_transaction:
+                    raise
+                row = rows[len(rows) - operator.length_hint(remaining) - 1]
+                rejected.append((row, check_row(plan, row) or reason))
+            else:
+                return rejected
+
+
+def _key_list(keys: Sequence[Key]) -> str:
+    return msgspec.json.encode(keys).decode()
+
+
+def _split_keys(
+    table: sa.Table, columns: Sequence[str], rows: list[tuple[Any, ...]]
+) -> list[tuple[Key, Row]]:
+    """Rows come as key columns followed by the wanted columns."""
+    width = len(primary_key(table))
+    truths = [n for n, name in enumerate(columns) if isinstance(table.columns[name].type, Boolean)]
+    if truths:
+        rows = [
+            (
+                *row[:width],
+                *(bool(v) if n in truths and v is not None else v for n, v in enumerate(row[width:])),
+            )
+            for row in rows
+        ]
+    if width == 1:
+        return [(row[0], row[1:]) for row in rows]
+    return [(row[:width], row[width:]) for row in rows]
+
+
+def _names(columns: Sequence[str], prefix: str = "") -> str:
+    return ", ".join(f"{prefix}{_quote(name)}" for name in columns)
+
+
+def _keys_in(table: sa.Table) -> str:
+    keys = primary_key(table)
+    if len(keys) == 1:
+        return f"{_quote(keys[0])} IN (SELECT value FROM json_each(?))"
+    parts = ", ".join(f"json_extract(value, '$[{n}]')" for n in range(len(keys)))
+    return f"({_names(keys)}) IN (SELECT {parts} FROM json_each(?))"
+
+
+@lru_cache(maxsize=512)
+def _fetch_sql(table: sa.Table, columns: tuple[str, ...]) -> str:
+    return (
+        f"SELECT {_names((*primary_key(table), *columns))} FROM {_quote(table.name)} WHERE {_keys_in(table)}"
+    )
+
+
+@lru_cache(maxsize=512)
+def _page_sql(table: sa.Table, columns: tuple[str, ...], bounded: bool) -> str:
+    keys = primary_key(table)
+    marks = ", ".join("?" * len(keys))
+    bound = f" WHERE ({_names(keys)}) > ({marks})" if bounded else ""
+    wanted = _names((*keys, *columns))
+    return f"SELECT {wanted} FROM {_quote(table.name)}{bound} ORDER BY {_names(keys)} LIMIT ?"
+
+
+@lru_cache(maxsize=512)
+def _delete_sql(table: sa.Table, soft: bool) -> str:
+    name = _quote(table.name)
+    if not soft:
+        return f"DELETE FROM {name} WHERE {_keys_in(table)}"
+    mark = _quote(DELETED_AT)
+    return f"UPDATE {name} SET {mark} = ? WHERE {mark} IS NULL AND {_keys_in(table)}"
+
+
+@lru_cache(maxsize=512)
+def _insert_sql(plan: Plan) -> str:
+    marks = ", ".join("?" * len(plan.columns))
+    return f"INSERT INTO {_quote(plan.table.name)} ({_names(plan.columns)}) VALUES ({marks})"
+
+
+@lru_cache(maxsize=512)
+def _upsert_sql(plan: Plan) -> str:
+    base = f"{_insert_sql(plan)} ON CONFLICT ({_names(plan.keys)}) DO"
+    if not plan.assigned:
+        return f"{base} NOTHING"
+    table = _quote(plan.table.name)
+    changes = [f"{_quote(name)} = excluded.{_quote(name)}" for name in plan.assigned]
+    differs = [f"{table}.{_quote(name)} IS NOT excluded.{_quote(name)}" for name in plan.compared]
+    if plan.revives:
+        changes.append(f"{_quote(DELETED_AT)} = NULL")
+        differs.append(f"{table}.{_quote(DELETED_AT)} IS NOT NULL")
+    condition = f"({' OR '.join(differs) or 'FALSE'})"
+    if plan.guard is not None:
+        guard = _quote(plan.guard)
+        condition += f" AND ({table}.{guard} > excluded.{guard}) IS NOT TRUE"
+    return f"{base} UPDATE SET {', '.join(changes)} WHERE {condition}"

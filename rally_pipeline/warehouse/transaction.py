@@ -1,0 +1,195 @@
+"""One open transaction: state, rows, quarantine, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from rally_pipeline.clock import Clock
+from rally_pipeline.settings import DeleteMode
+from rally_pipeline.warehouse import evolution, identity, quarantine, values
+from rally_pipeline.warehouse.plans import DELETED_AT, Key, Plan, Row, UpsertResult, plan_rows
+from rally_pipeline.warehouse.tables import sync_state
+
+
+class Bulk(Protocol):
+    """What each database does in its own way."""
+
+    def upsert(self, plan: Plan, rows: Sequence[Row]) -> UpsertResult: ...
+
+    def insert_new(self, plan: Plan, rows: Sequence[Row]) -> list[Row]: ...
+
+    def fetch(
+        self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]
+    ) -> list[tuple[Key, Row]]: ...
+
+    def page(
+        self, table: sa.Table, columns: Sequence[str], after: Key | None, limit: int
+    ) -> list[tuple[Key, Row]]: ...
+
+    def delete(self, table: sa.Table, keys: Sequence[Key], at: str | None) -> int: ...
+
+
+class Transaction:
+    """Made by `Warehouse.transaction` and `Warehouse.reading`; not to be used after their block has ended.
+
+    Rows are tuples of storage-neutral values (see `values`) in the order of the columns given. A key is the
+    value of a primary key of one column, or the tuple of the values of several.
+    """
+
+    def __init__(self, connection: sa.Connection, bulk: Bulk, clock: Clock, place: Mapping[str, Any]) -> None:
+        self.connection = connection
+        self._bulk = bulk
+        self._clock = clock
+        self._place = place
+        self.witnessed: tuple[str, int] | None = None
+        self.renewed = False
+
+    # Small statements
+
+    def execute(self, statement: sa.Executable, params: Any = None) -> sa.CursorResult[Any]:
+        """Run a SQLAlchemy Core statement."""
+        return self.connection.execute(statement, params)
+
+    def rows(self, statement: sa.Executable, params: Any = None) -> list[tuple[Any, ...]]:
+        """All rows of a query as plain tuples of natural Python values."""
+        return [tuple(row) for row in self.connection.execute(statement, params)]
+
+    def scalar(self, statement: sa.Executable, params: Any = None) -> Any:
+        """The first value of the first row, or None."""
+        return self.connection.execute(statement, params).scalar()
+
+    def count(self, table: sa.Table) -> int:
+        """Rows of the table that are not marked deleted."""
+        query = sa.select(sa.func.count()).select_from(table)
+        if DELETED_AT in table.columns:
+            query = query.where(table.columns[DELETED_AT].is_(None))
+        return int(self.connection.execute(query).scalar_one())
+
+    def create_tables(self, tables: sa.MetaData | Sequence[sa.Table]) -> list[str]:
+        """Create missing tables, columns and indexes in this transaction; return what was done."""
+        chosen = tables.sorted_tables if isinstance(tables, sa.MetaData) else tables
+        return evolution.evolve(self.connection, chosen)
+
+    # State
+
+    def state(self, stream: str) -> dict[str, Any] | None:
+        """The stream's state as last set, or None."""
+        value = self.scalar(sa.select(sync_state.c.value).where(sync_state.c.stream == stream))
+        return dict(value) if value is not None else None
+
+    def set_state(self, stream: str, value: Mapping[str, Any]) -> None:
+        """Replace the stream's state; it is committed with everything else of this transaction."""
+        fields = {"value": dict(value), "updated_at": self._clock.now()}
+        matched = self.execute(
+            sync_state.update().where(sync_state.c.stream == stream).values(**fields)
+        ).rowcount
+        if not matched:
+            self.execute(sync_state.insert().values(stream=stream, **fields))
+
+    # Rows in bulk
+
+    def upsert(
+        self,
+        table: sa.Table,
+        columns: Sequence[str],
+        rows: Sequence[Row],
+        *,
+        guard: str | None = None,
+        touch: Sequence[str] = (),
+    ) -> UpsertResult:
+        """Insert or update `rows` by primary key; rows that are equal to what is stored cost no write.
+
+        `touch` columns (such as `_synced_at`) are written with a changed row but make no row changed. With
+        `guard` (a version column among `columns`) a row whose guard is smaller than the stored one is kept out
+        and its key returned in `older`; equal guards let the incoming row win; an empty guard on either side
+        refuses nothing. Of several rows with one key the greatest guard wins, among equals the last. A table
+        with `_deleted_at` that is not among `columns`: writing a row brings it back to life.
+
+        Rows that the database refuses do not disturb the others; they come back in `rejected` with a reason
+        that names the column and never the value.
+
+        Raises:
+            ValueError: columns, guard or key do not fit the table.
+        """
+        plan = plan_rows(table, tuple(columns), guard, frozenset(touch))
+        return self._bulk.upsert(plan, rows) if rows else UpsertResult()
+
+    def insert_new(
+        self,
+        table: sa.Table,
+        columns: Sequence[str],
+        rows: Sequence[Row],
+        *,
+        returning: Sequence[str] | None = None,
+    ) -> list[Any]:
+        """Insert the rows whose key is not stored yet (the first of equal keys) and leave the others alone.
+
+        Returns the keys of the new rows in the order given, or tuples of the `returning` columns.
+
+        Raises:
+            RowRefused: the database refuses a row; the transaction cannot go on.
+        """
+        plan = plan_rows(table, tuple(columns))
+        fresh = self._bulk.insert_new(plan, rows) if rows else []
+        if returning is None:
+            return [plan.key_of(row) for row in fresh]
+        positions = [plan.columns.index(name) for name in returning]
+        return [tuple(row[position] for position in positions) for row in fresh]
+
+    def versions(self, table: sa.Table, keys: Sequence[Key], column: str = "_version") -> dict[Key, Any]:
+        """The stored value of `column` for those of `keys` that are stored, in storage-neutral form."""
+        return {key: row[0] for key, row in self._bulk.fetch(table, (column,), keys)}
+
+    def fetch(self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]) -> dict[Key, Row]:
+        """The stored rows with these keys, in storage-neutral form."""
+        return dict(self._bulk.fetch(table, columns, keys))
+
+    def scan(
+        self, table: sa.Table, columns: Sequence[str], *, batch: int = 1_000
+    ) -> Iterator[list[tuple[Key, Row]]]:
+        """All rows in order of the primary key (text bytewise), `batch` at a time, as (key, row)."""
+        after = None
+        while page := self._bulk.page(table, columns, after, batch):
+            yield page
+            if len(page) < batch:
+                return
+            after = page[-1][0]
+
+    def delete(self, table: sa.Table, keys: Sequence[Key], *, mode: DeleteMode, at: datetime | str) -> int:
+        """Remove the rows, or set `_deleted_at` where it is empty; return how many rows that changed."""
+        return self._bulk.delete(table, keys, values.instant_text(at) if mode is DeleteMode.SOFT else None)
+
+    # Quarantine
+
+    def quarantine(self, source: str, key: str, reason: str, raw: bytes | str) -> None:
+        """Keep a record that cannot be stored; the same source and key again counts one attempt more."""
+        quarantine.put(self.connection, source, key, reason, raw, self._clock.now())
+
+    def release(self, source: str, key: str) -> bool:
+        """Take a record out of the quarantine; return whether it was there."""
+        return quarantine.release(self.connection, source, key)
+
+    def quarantined(
+        self, source: str | None = None, *, limit: int = 1_000
+    ) -> list[quarantine.QuarantinedRecord]:
+        """The oldest records of a source (None: of all sources)."""
+        return list(quarantine.read(self.connection, source, limit))
+
+    # Lineage
+
+    def witness(self) -> None:
+        """Call before a commit after which the outside world is told to forget something (an acknowledgement).
+
+        When the block has ended, the witness file knows of this commit: a restored older state is recognised.
+        """
+        self.witnessed = identity.count_up(self.connection)
+
+    def renew_identity(self) -> str:
+        """Begin a new lineage here (after `Identity.moved` was dealt with); return the new id."""
+        warehouse_id = identity.renew(self.connection, dict(self._place))
+        self.witnessed, self.renewed = (warehouse_id, 0), True
+        return warehouse_id

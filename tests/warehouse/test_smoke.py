@@ -1,0 +1,2 @@
+def test_open(warehouse):
+    assert not warehouse.identity().moved
