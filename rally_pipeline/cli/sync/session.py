@@ -1,0 +1,63 @@
+"""What a system's catch-up works with: settings, Dagster's instance, and the record of what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rally_pipeline.orchestration.progress import Progress
+from rally_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import AssetKey, DagsterInstance, Definitions
+
+    from rally_pipeline.orchestration.headless import StepFailure
+
+
+@dataclass
+class SyncSession:
+    """One `sync`. `wait`: settle every mark that is found, also the fresh ones."""
+
+    settings: Settings
+    instance: DagsterInstance
+    definitions: Definitions
+    progress: Progress
+    wait: bool
+    failures: list[StepFailure] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """Figures to show at the end."""
+
+    def run(
+        self,
+        job_name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        ops: Mapping[str, Any] | None = None,
+        assets: Sequence[AssetKey] | None = None,
+    ) -> bool:
+        """Execute a job here and now; its failures are kept. Returns whether it succeeded."""
+        from rally_pipeline.orchestration.headless import execute
+        from rally_pipeline.orchestration.progress import watched
+
+        with watched(self.progress):
+            outcome = execute(self.definitions, job_name, self.instance, tags=tags, ops=ops, assets=assets)
+        self.failures.extend(outcome.failures)
+        return outcome.succeeded
+
+
+CatchUp = Callable[[SyncSession], None]
+"""One system's part of `sync`: it runs jobs through `session.run`, which keeps their failures."""
+
+
+@contextmanager
+def open_session(settings: Settings, progress: Progress, *, wait: bool) -> Iterator[SyncSession]:
+    """Prepare Dagster's home and load the definitions of what is configured."""
+    from rally_pipeline.definitions import build
+    from rally_pipeline.orchestration.home import dagster_home, open_instance, prepare_home
+
+    home = dagster_home(settings)
+    prepare_home(home)
+    with open_instance(home) as instance:
+        yield SyncSession(settings, instance, build(settings, announce=False), progress, wait)

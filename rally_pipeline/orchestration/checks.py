@@ -1,0 +1,77 @@
+"""Checks that more than one room returns with its materialisations. Each says what it saw, in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Table
+
+    from rally_pipeline.warehouse import Transaction
+
+KEYS = "keys_unique_and_present"
+QUARANTINE = "nothing_newly_quarantined"
+MARKS = "marks_not_overdue"
+
+_DESCRIPTIONS = {
+    KEYS: "Every row has a primary key and no two rows share one.",
+    QUARANTINE: "This run put no record aside as unreadable or refused by the warehouse.",
+    MARKS: "No known change waits longer for its look than the bound.",
+}
+
+
+def spec(name: str, asset: Sequence[str], description: str | None = None) -> dg.AssetCheckSpec:
+    """The declaration of a check on `asset`; the shared ones bring their own description."""
+    return dg.AssetCheckSpec(
+        name=name, asset=dg.AssetKey(list(asset)), description=description or _DESCRIPTIONS[name]
+    )
+
+
+def keys(transaction: Transaction, table: Table, asset: Sequence[str]) -> dg.AssetCheckResult:
+    """Ask the database itself, constraint or no constraint: a restored or hand-made table may have none."""
+    from sqlalchemy import func, select
+
+    (key,) = table.primary_key.columns
+    rows, present, distinct = transaction.rows(
+        select(func.count(), func.count(key), func.count(key.distinct())).select_from(table)
+    )[0]
+    return dg.AssetCheckResult(
+        check_name=KEYS,
+        asset_key=dg.AssetKey(list(asset)),
+        passed=rows == present == distinct,
+        metadata={"rows": rows, "without_key": rows - present, "doubled": present - distinct},
+    )
+
+
+def quarantine(newly: int, open_now: int, asset: Sequence[str]) -> dg.AssetCheckResult:
+    """A warning: the record is kept and can be replayed, and everything else was stored."""
+    return dg.AssetCheckResult(
+        check_name=QUARANTINE,
+        asset_key=dg.AssetKey(list(asset)),
+        passed=newly == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None if newly == 0 else f"{newly} put aside; see `rally-pipeline quarantine`",
+        metadata={"newly_quarantined": newly, "quarantined": open_now},
+    )
+
+
+def marks(
+    open_marks: int, oldest_seconds: float | None, bound_seconds: float, asset: Sequence[str]
+) -> dg.AssetCheckResult:
+    """Known changes that are not in the table yet, against how long that may take."""
+    age = oldest_seconds or 0.0
+    return dg.AssetCheckResult(
+        check_name=MARKS,
+        asset_key=dg.AssetKey(list(asset)),
+        passed=open_marks == 0 or age <= bound_seconds,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "open_marks": open_marks,
+            "oldest_mark_seconds": age,
+            "bound_seconds": float(bound_seconds),
+        },
+    )

@@ -1,0 +1,87 @@
+"""What an engine's error means for a person: one clear line, whose move it is, and whether trying again can help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rally_pipeline.settings import SettingsError
+
+_VARIABLES = {
+    "rally": ("RALLY_API_URL", "RALLY_API_KEY", "https://acme.rallycrm.io/api/v1"),
+    "sell": ("SELL_API_URL", "SELL_ACCESS_TOKEN", "https://api.getbase.com"),
+    "signalsmith": ("SIGNALSMITH_API_URL", "SIGNALSMITH_API_TOKEN", "https://acme.signalsmith.io/api/v1"),
+}
+
+
+_ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
+    # error of a room: (needs a person, may succeed later)
+    "rally_pipeline.rally.tenant.WrongTenant": (True, False),
+    "rally_pipeline.rally.deletes.MassDeleteSuspected": (True, False),
+    "rally_pipeline.rally.changes.SnapshotRequired": (False, False),
+    "rally_pipeline.rally.passes.EndlessList": (False, False),
+}
+"""By name, so that a room is not imported for the sake of its errors. Their texts are clear lines already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """`line` is fit for a terminal; `mistake`: a setting or the surroundings must be changed by a person first;
+    `repeatable`: the same call may succeed later without anybody's doing."""
+
+    line: str
+    mistake: bool
+    repeatable: bool
+
+
+def diagnose(error: BaseException) -> Diagnosis | None:
+    """The diagnosis of an error that an engine raises on purpose; None for everything else, which is a defect."""
+    if isinstance(error, SettingsError):
+        return Diagnosis(str(error), mistake=True, repeatable=False)
+    for kind in type(error).__mro__:
+        known = _ROOM_ERRORS.get(f"{kind.__module__}.{kind.__qualname__}")
+        if known is not None:
+            return Diagnosis(str(error), *known)
+    return _diagnose_api(error) or _diagnose_warehouse(error) or _diagnose_system(error)
+
+
+def _diagnose_api(error: BaseException) -> Diagnosis | None:
+    from rally_pipeline.http import errors
+
+    if not isinstance(error, errors.ApiError):
+        return None
+    url, key, example = _VARIABLES.get(error.system, ("the URL", "the key", ""))
+    advice = {
+        errors.Unauthorized: f"check {key}: missing, mistyped, revoked or expired",
+        errors.Forbidden: f"{key} is valid but lacks the scope for this",
+        errors.Redirected: f"check {url}: it points somewhere else; expected is something like {example}",
+        errors.BadAnswer: f"check {url}: expected is the API of your tenant, something like {example}",
+        errors.NotFound: f"check {url}: expected is something like {example}",
+    }
+    for kind, hint in advice.items():
+        if isinstance(error, kind):
+            return Diagnosis(f"{error}; {hint}", mistake=True, repeatable=False)
+    if isinstance(error, errors.NoAnswer):
+        unreachable = not error.sent
+        hint = f"; check {url} and the network" if unreachable else ""
+        return Diagnosis(f"{error}{hint}", mistake=unreachable, repeatable=True)
+    repeatable = isinstance(error, errors.ServerFailed | errors.Throttled | errors.Conflict)
+    return Diagnosis(str(error), mistake=False, repeatable=repeatable)
+
+
+def _diagnose_warehouse(error: BaseException) -> Diagnosis | None:
+    from rally_pipeline.warehouse import errors
+
+    if isinstance(error, errors.LeaseHeld | errors.FenceLost):
+        return Diagnosis(str(error), mistake=False, repeatable=True)
+    if isinstance(error, errors.WarehouseError):
+        return Diagnosis(str(error), mistake=True, repeatable=error.repeatable)
+    return None
+
+
+def _diagnose_system(error: BaseException) -> Diagnosis | None:
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return Diagnosis(
+            f"{error.strerror or error}:{where}" if where else str(error), mistake=True, repeatable=False
+        )
+    return None

@@ -1,0 +1,84 @@
+"""Dagster's home folder: its settings, its storage, and what an interrupted process left in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING
+
+from rally_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+PACKAGED = Path(__file__).parent
+WORKSPACE = PACKAGED / "workspace.yaml"
+INSTANCE_FILE = "dagster.yaml"
+PROCESS_TAG = "rally_pipeline/process"
+"""On runs of the command line: `pid` of the process that executes them."""
+
+
+def dagster_home(settings: Settings) -> Path:
+    """`DAGSTER_HOME` where it is set (production), else the folder `dagster` in the home folder; always absolute."""
+    chosen = os.environ.get("DAGSTER_HOME", "").strip()
+    return Path(chosen).expanduser().resolve() if chosen else settings.home_path / "dagster"
+
+
+def prepare_home(home: Path) -> None:
+    """Create the folder, its `dagster.yaml` (one that is there stays as it is) and the storage's tables.
+
+    On a fresh SQLite home two services that start at once race for the migration table, so one goes first: this one.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / INSTANCE_FILE).exists():
+        copyfile(PACKAGED / INSTANCE_FILE, home / INSTANCE_FILE)
+    with open_instance(home) as instance:
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+        instance.all_instigator_state()
+
+
+@contextmanager
+def open_instance(home: Path) -> Iterator[DagsterInstance]:
+    """The instance of `home` for a command: what it prints goes to the terminal, not into captured log files."""
+    from dagster import DagsterInstance
+    from dagster._core.instance.ref import InstanceRef
+
+    quiet = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": quiet})
+    with DagsterInstance.from_ref(ref) as instance:
+        yield instance
+
+
+def end_orphaned_runs(instance: DagsterInstance) -> int:
+    """Runs whose process is certainly gone are ended as cancelled; returns how many.
+
+    For a home that one `dev` owns: the launcher of such a run died with the services, and nothing else would ever
+    end it. Runs of the command line name their process and stay while it lives.
+    """
+    from dagster import DagsterRunStatus, RunsFilter
+
+    lost = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    ended = 0
+    for run in instance.get_runs(filters=RunsFilter(statuses=lost)):
+        if _is_alive(run.tags.get(PROCESS_TAG)):
+            continue
+        instance.report_run_canceled(run, message="its process ended together with the services")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        ended += 1
+    return ended
+
+
+def _is_alive(process: str | None) -> bool:
+    if process is None or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,42 @@
+"""How every run of the package behaves: executor, pools, retries, limits, tags, switches. Policy lives here once."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from rally_pipeline.settings import Settings
+
+EXECUTOR = dg.in_process_executor
+"""A run talks to one API, whose rate limit is the speed limit: more processes would only start more slowly."""
+
+STREAM_TAG = "rally_pipeline/stream"
+"""Run tag; `dagster.yaml` lets one run per value work at a time and queues the others."""
+
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+PRIORITY_TAG = "dagster/priority"
+
+FULL_EXTRACT_SECONDS = 6 * 3600
+INCREMENTAL_SECONDS = 3600
+
+# The HTTP client has already repeated what may be repeated; these attempts are for outages of minutes.
+RETRIES = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+def stream_tags(stream: str, *, seconds: int, priority: int = 0) -> dict[str, str]:
+    """Tags of a job: one run of `stream` at a time, ended after `seconds`, dequeued by `priority` (higher first)."""
+    return {STREAM_TAG: stream, MAX_RUNTIME_TAG: str(seconds), PRIORITY_TAG: str(priority)}
+
+
+def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
+    """Sensors start switched off unless `RALLY_AUTOSTART` says otherwise."""
+    return dg.DefaultSensorStatus.RUNNING if settings.rally_autostart else dg.DefaultSensorStatus.STOPPED
+
+
+def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
+    """Schedules start switched off unless `RALLY_AUTOSTART` says otherwise."""
+    return dg.DefaultScheduleStatus.RUNNING if settings.rally_autostart else dg.DefaultScheduleStatus.STOPPED
+
+
+def hourly_freshness() -> dg.FreshnessPolicy:
+    """For assets that a schedule touches every hour: late after two missed hours, failed after four."""
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=4), warn_window=timedelta(hours=2))

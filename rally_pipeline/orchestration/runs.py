@@ -1,0 +1,24 @@
+"""Runs that are under way, so that a tick does not ask for what is being done already."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def run_under_way(instance: dg.DagsterInstance, job_name: str) -> dg.DagsterRun | None:
+    """The newest run of `job_name` that has not ended; None if there is none."""
+    runs = instance.get_runs(filters=dg.RunsFilter(job_name=job_name, statuses=UNDER_WAY), limit=1)
+    return runs[0] if runs else None
+
+
+def describe(run: dg.DagsterRun) -> str:
+    """For a skip reason: `rally_incremental 1a2b3c4d is started`."""
+    return f"{run.job_name} {run.run_id[:8]} is {run.status.value.lower().replace('_', ' ')}"

@@ -1,0 +1,67 @@
+"""Hourly windows as Dagster partitions: keys, contiguous ranges, and the run requests made of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from rally_pipeline.settings import FEED_START_FORMAT
+
+HOUR = timedelta(hours=1)
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+
+def hourly_partition(start: datetime) -> dg.HourlyPartitionsDefinition:
+    """Hours in UTC from `start` on, the running hour included."""
+    return dg.HourlyPartitionsDefinition(
+        start_date=start, timezone="UTC", fmt=FEED_START_FORMAT, end_offset=1
+    )
+
+
+def hour_of(instant: datetime) -> datetime:
+    """The start of the UTC hour that holds `instant`."""
+    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def window_key(start: datetime) -> str:
+    """The partition key of the hour that begins at `start`."""
+    return start.astimezone(UTC).strftime(FEED_START_FORMAT)
+
+
+def window_start(key: str) -> datetime:
+    """The inverse of `window_key`."""
+    return datetime.strptime(key, FEED_START_FORMAT).replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRange:
+    """Consecutive hours; `first` and `last` are the starts of the outermost ones, both included."""
+
+    first: datetime
+    last: datetime
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Run tags that make one run materialise every hour of the range."""
+        return {RANGE_START_TAG: window_key(self.first), RANGE_END_TAG: window_key(self.last)}
+
+    def __str__(self) -> str:
+        first, last = window_key(self.first), window_key(self.last)
+        return first if first == last else f"{first} to {last}"
+
+
+def contiguous_ranges(windows: Iterable[datetime], *, not_before: datetime) -> Iterator[WindowRange]:
+    """The fewest ranges that hold exactly these hours, oldest first; hours before `not_before` have no partition."""
+    first = last = None
+    for start in sorted({hour_of(window) for window in windows}):
+        if start < not_before:
+            continue
+        if first is not None and last is not None and start - last != HOUR:
+            yield WindowRange(first, last)
+            first = None
+        first = start if first is None else first
+        last = start
+    if first is not None and last is not None:
+        yield WindowRange(first, last)

@@ -1,0 +1,74 @@
+"""The Rally tenant as a Dagster resource. Set-up costs nothing: the client is built where a step uses it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from rally_pipeline.orchestration.progress import step_progress
+from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
+from rally_pipeline.settings import DeleteMode, Settings, load_settings
+
+if TYPE_CHECKING:
+    from rally_pipeline.rally.mirror import RallyMirror
+
+
+class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One Rally tenant and how it is mirrored."""
+
+    api_url: str = Field(description="Base URL, e.g. https://acme.rallycrm.io/api/v1")
+    api_key: str = Field(
+        description="Sent as X-Api-Key; scope `read` is enough for the mirror.",
+        repr=False,
+        json_schema_extra=SECRET,
+    )
+    overlap_seconds: int = Field(
+        default=300, description="How far each read of the feed goes back for late entries."
+    )
+    staleness_seconds: int = Field(
+        default=30, description="How stale an answer can be; a delete waits this long."
+    )
+    delete_mode: str = Field(
+        default=DeleteMode.HARD.value, description="`hard` removes rows, `soft` marks them."
+    )
+
+    @staticmethod
+    def of(settings: Settings) -> "RallyResource":
+        """The resource that the environment asks for; the key itself stays in the environment."""
+        return RallyResource(
+            api_url=settings.rally_api_url or "",
+            api_key=dg.EnvVar("RALLY_API_KEY"),
+            overlap_seconds=settings.rally_feed_overlap_seconds,
+            staleness_seconds=settings.rally_staleness_seconds,
+            delete_mode=settings.delete_mode.value,
+        )
+
+    def settings(self, warehouse: WarehouseResource) -> Settings:
+        """The environment's settings with the values of both resources in force."""
+        return load_settings(
+            rally_api_url=self.api_url,
+            rally_api_key=self.api_key,
+            rally_feed_overlap_seconds=self.overlap_seconds,
+            rally_staleness_seconds=self.staleness_seconds,
+            delete_mode=self.delete_mode,
+            warehouse_url=warehouse.url,
+            warehouse_schema=warehouse.db_schema,
+        )
+
+    @contextmanager
+    def mirror(
+        self, warehouse: WarehouseResource, log: dg.DagsterLogManager | None = None
+    ) -> "Iterator[RallyMirror]":
+        """The engine on an open warehouse with its tables in place; with `log`, a step's progress is reported.
+
+        Raises:
+            WarehouseError, SettingsError: one line says what is wrong.
+        """
+        from rally_pipeline.rally.connection import open_mirror
+        from rally_pipeline.rally.mirror import no_progress
+
+        progress = step_progress(log) if log is not None else no_progress
+        with open_mirror(self.settings(warehouse), progress=progress) as mirror:
+            yield mirror

@@ -1,0 +1,111 @@
+"""Errors of the engines, as Dagster and the person at the screen meet them."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from rally_pipeline.http import errors
+from rally_pipeline.orchestration.diagnosis import diagnose
+from rally_pipeline.orchestration.failures import clear_failures
+from rally_pipeline.orchestration.progress import watched
+from rally_pipeline.rally.changes import SnapshotRequired
+from rally_pipeline.rally.deletes import MassDeleteSuspected
+from rally_pipeline.rally.tenant import WrongTenant
+from rally_pipeline.settings import SettingsError
+from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld, WarehouseBusy, WarehouseError
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+def api(kind, **more):
+    return kind("rally", "GET", "contacts", **more)
+
+
+def unreachable():
+    error = api(errors.NoAnswer, detail="connection refused")
+    error.sent = False
+    return error
+
+
+def test_every_room_error_named_in_the_diagnosis_exists():
+    from importlib import import_module
+
+    from rally_pipeline.orchestration import diagnosis
+
+    for name in diagnosis._ROOM_ERRORS:
+        module, _, kind = name.rpartition(".")
+        assert issubclass(getattr(import_module(module), kind), Exception)
+
+
+@pytest.mark.parametrize(
+    ("error", "mistake", "repeatable", "words"),
+    [
+        (api(errors.Unauthorized, status=401), True, False, "RALLY_API_KEY"),
+        (api(errors.Forbidden, status=403), True, False, "RALLY_API_KEY"),
+        (api(errors.NotFound, status=404), True, False, "RALLY_API_URL"),
+        (api(errors.Redirected, status=302), True, False, "RALLY_API_URL"),
+        (api(errors.BadAnswer, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
+        (unreachable(), True, True, "RALLY_API_URL"),
+        (api(errors.NoAnswer, detail="read timed out"), False, True, "read timed out"),
+        (api(errors.ServerFailed, status=503), False, True, "503"),
+        (api(errors.Throttled, status=429), False, True, "429"),
+        (api(errors.Rejected, status=422), False, False, "422"),
+        (LeaseHeld("rally.feed", "pid 7", NOW, NOW), False, True, "rally.feed"),
+        (FenceLost("rally.feed", 3), False, True, "rally.feed"),
+        (WarehouseError("no such database"), True, False, "no such database"),
+        (WarehouseBusy("locked"), True, True, "locked"),
+        (WrongTenant("another tenant"), True, False, "another tenant"),
+        (MassDeleteSuspected("900 of 1000"), True, False, "900 of 1000"),
+        (SnapshotRequired("too old"), False, False, "too old"),
+        (SettingsError("RALLY_API_URL: not a URL"), True, False, "RALLY_API_URL"),
+        (PermissionError(13, "Permission denied", "/data"), True, False, "/data"),
+    ],
+)
+def test_an_error_becomes_one_line_that_says_whose_move_it_is(error, mistake, repeatable, words):
+    diagnosis = diagnose(error)
+    assert diagnosis is not None
+    assert (diagnosis.mistake, diagnosis.repeatable) == (mistake, repeatable)
+    assert words in diagnosis.line
+    assert "\n" not in diagnosis.line
+
+
+def test_a_defect_keeps_its_traceback():
+    assert diagnose(ZeroDivisionError()) is None
+    with pytest.raises(ZeroDivisionError), clear_failures():
+        raise ZeroDivisionError
+
+
+def test_a_wrong_key_fails_the_step_without_another_attempt():
+    error = api(errors.Unauthorized, status=401, excerpt="<b>no</b>")
+    with pytest.raises(dg.Failure) as caught, clear_failures():
+        raise error
+    assert caught.value.allow_retries is False
+    assert caught.value.metadata["status"] == dg.MetadataValue.text("401")
+    assert caught.value.metadata["excerpt"] == dg.MetadataValue.text("<b>no</b>")
+
+
+def test_an_outage_is_tried_again_unless_a_person_waits_and_must_act():
+    with pytest.raises(dg.Failure) as caught, clear_failures():
+        raise unreachable()
+    assert caught.value.allow_retries is True
+    with watched(lambda stream, done, total: None):
+        with pytest.raises(dg.Failure) as caught, clear_failures():
+            raise unreachable()
+        assert caught.value.allow_retries is False
+        with pytest.raises(dg.Failure) as caught, clear_failures():
+            raise api(errors.ServerFailed, status=503)
+        assert caught.value.allow_retries is True
+
+
+def test_a_stream_held_by_another_process_is_waited_for():
+    with pytest.raises(dg.RetryRequested) as caught, clear_failures():
+        raise LeaseHeld("rally.feed", "pid 7", NOW, NOW)
+    assert caught.value.seconds_to_wait
+
+
+def test_a_cancelled_run_passes_through():
+    from dagster._core.errors import DagsterExecutionInterruptedError
+
+    with pytest.raises(DagsterExecutionInterruptedError), clear_failures():
+        raise DagsterExecutionInterruptedError
