@@ -1,0 +1,108 @@
+"""From an answer that does not fit to the error that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import msgspec
+
+from rally_pipeline.http.errors import ApiError, BadAnswer, Throttled, error_type
+from rally_pipeline.http.redaction import excerpt
+from rally_pipeline.http.throttle import server_wait
+from rally_pipeline.http.transport import Response
+
+_LARGEST_ERROR_BODY = 64 * 1024
+_TITLE = re.compile(r"<title[^<>]{0,200}>([^<>]{1,400})</title", re.IGNORECASE)
+_WORDS = ("title", "detail", "message", "error_description", "error", "errors", "details")
+_DEEPEST = 4
+
+
+def bad_answer(response: Response, detail: str, *, quote: bool = False) -> BadAnswer:
+    """The error for a 2xx answer that does not fit; `quote` adds an excerpt (never of records: they are private)."""
+    caller = response.caller
+    return BadAnswer(
+        caller.system,
+        caller.method,
+        caller.path,
+        status=response.status,
+        detail=detail,
+        excerpt=_explanation(response) if quote else "",
+    )
+
+
+def answer_error(response: Response) -> ApiError:
+    """The error that an answer stands for which is not a whole 200, 201, 202 or 204."""
+    status, caller = response.status, response.caller
+    if 200 <= status < 300 or status < 200:
+        return bad_answer(response, response.problem or "not a complete answer")
+    kind = error_type(status)
+    if 300 <= status < 400:
+        detail = f"{status} redirect to {_target(response)}, not followed: correct the base URL"
+        return kind(caller.system, caller.method, caller.path, status=status, detail=detail)
+    detail = f"{status} {_phrase(status)}".rstrip()
+    error = kind(
+        caller.system,
+        caller.method,
+        caller.path,
+        status=status,
+        detail=detail,
+        excerpt=_explanation(response),
+    )
+    if isinstance(error, Throttled):
+        error.wait_seconds = server_wait(response)
+    return error
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _target(response: Response) -> str:
+    location = response.headers.get("location")
+    if not location:
+        return "nowhere"
+    try:
+        host = urlsplit(location).hostname
+    except ValueError:
+        return "an unreadable address"
+    return excerpt(host, response.caller.secrets) if host else "the same host"
+
+
+def _explanation(response: Response) -> str:
+    """What the body says about the error, in at most 200 clean characters."""
+    body = response.body
+    secrets = response.caller.secrets
+    if body[:1] == b"{" and len(body) <= _LARGEST_ERROR_BODY:
+        try:
+            content = msgspec.json.decode(body, type=dict[str, object])
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return excerpt(body, secrets)
+        found = [content[word] for word in _WORDS if word in content]
+        text = "; ".join(dict.fromkeys(part for value in found for part in _texts(value, 0)))
+        return excerpt(text or body, secrets)
+    start = body[:4096].decode("utf-8", "replace")
+    if start.lstrip()[:1] == "<":
+        title = _TITLE.search(start)
+        return excerpt(f"HTML: {title[1]}" if title else "HTML without a title", secrets)
+    return excerpt(body, secrets)
+
+
+def _texts(value: object, depth: int) -> Iterator[str]:
+    """The texts in an error's member, names of fields put before what is said about them."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, depth + 1)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            for text in _texts(item, depth + 1):
+                yield text if name in _WORDS else f"{name}: {text}"

@@ -1,0 +1,292 @@
+"""The one way to call a remote system: paced, bounded, repeated where that is safe, with typed errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from random import Random
+from typing import Self, TypedDict, Unpack
+
+import msgspec
+from urllib3.filepost import encode_multipart_formdata
+
+from rally_pipeline.clock import Clock, Step, SystemClock, no_step
+from rally_pipeline.http.answers import answer_error
+from rally_pipeline.http.budget import Budget
+from rally_pipeline.http.errors import ApiError, NoAnswer
+from rally_pipeline.http.redaction import redact, spellings
+from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
+from rally_pipeline.http.session import RequestsTransport
+from rally_pipeline.http.transport import Caller, Limits, Request, Response, Transport, TransportFailure
+from rally_pipeline.http.urls import build_url, check_base_url, quote_segment
+
+__all__ = ["CallOptions", "File", "HttpClient", "Usage", "quote_segment"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_POLICY = RetryPolicy()
+DEFAULT_LIMITS = Limits()
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+_COMPLETE = frozenset({200, 201, 202, 204})
+_HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa0-\xff])?")
+
+File = tuple[str, str, bytes, str]
+"""A part of a multipart body: field name, file name, content, content type."""
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call may carry besides method and path; see `HttpClient.request`."""
+
+    params: Mapping[str, str | int] | None
+    json: object
+    content: bytes | None
+    files: File | None
+    headers: Mapping[str, str] | None
+    repeat: bool | None
+    limits: Limits | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a client has spent so far; subtract two of them for the cost of what lay between.
+
+    Attributes:
+        requests: sent, every attempt counted.
+        retries: attempts after the first one of a call, those after a 429 included.
+        throttled: answers 429.
+        waited_seconds: for the rate budget, after a 429 and between attempts.
+        bytes_received: of bodies, decoded.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    waited_seconds: float = 0.0
+    bytes_received: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, before: Usage) -> Usage:
+        return Usage(*(mine - its for mine, its in zip(astuple(self), astuple(before), strict=True)))
+
+
+class HttpClient:
+    """Calls one remote system. Safe to use from several threads.
+
+    Args:
+        system: its name in errors and logs, such as `rally`.
+        base_url: https, or http on the loopback interface; every call goes below it.
+        headers: sent with every call; this is where the credentials go.
+        secrets: values that no error, excerpt or log line may show.
+        transport: carries requests out; by default a `RequestsTransport` of its own.
+        budget: paces requests; None sends at once.
+        policy, limits: bounds of the retries, and of one attempt.
+        clock, random, step: time, chance, and the hook before and after every request, which is called with
+            `<system>:<METHOD> <path>:before` and `…:after`.
+        bucket: to be shared by several clients of one host.
+
+    Raises:
+        ValueError: `base_url` or a header cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        system: str,
+        base_url: str,
+        headers: Mapping[str, str],
+        secrets: Sequence[str] = (),
+        transport: Transport | None = None,
+        budget: Budget | None = None,
+        policy: RetryPolicy = DEFAULT_POLICY,
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        step: Step = no_step,
+        bucket: RetryBucket | None = None,
+    ) -> None:
+        self.system = system
+        self._base_url = check_base_url(base_url)
+        self._headers = _checked({"Accept": "application/json", "User-Agent": "rally-pipeline", **headers})
+        self._secrets = spellings(secrets)
+        self._own_transport = RequestsTransport(self._base_url) if transport is None else None
+        self._transport: Transport = transport or self._own_transport or RequestsTransport(self._base_url)
+        self._budget = budget
+        self._policy = policy
+        self._limits = limits
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._random = random if random is not None else Random()  # noqa: S311  (jitter, no secret)
+        self._step = step
+        self._bucket = bucket if bucket is not None else RetryBucket()
+        self._usage = Usage()
+        self._server_time: datetime | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"HttpClient(system={self.system!r}, base_url={self._base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections, unless the transport was passed in."""
+        if self._own_transport is not None:
+            self._own_transport.close()
+
+    @property
+    def usage(self) -> Usage:
+        """What has been spent so far."""
+        return self._usage
+
+    @property
+    def server_time(self) -> datetime | None:
+        """The `Date` of the answer received last (UTC, whole seconds); None before the first."""
+        return self._server_time
+
+    def get(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        """See `request`; repeated."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        """See `request`; not repeated unless `repeat=True`."""
+        return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        """See `request`; repeated."""
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        """See `request`; not repeated unless `repeat=True`."""
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Unpack[CallOptions]) -> Response:
+        """See `request`; repeated."""
+        return self.request("DELETE", path, **options)
+
+    def request(self, method: str, path: str, **options: Unpack[CallOptions]) -> Response:
+        """Send a request and return its 200, 201, 202 or 204.
+
+        Args:
+            method, path: the path begins with `/` and is taken below the base URL; ids in it are quoted by the
+                caller with `quote_segment`.
+            params: query.
+            json, content, files: the body: an object to encode (decimals become strings), bytes (with their
+                `Content-Type` among `headers`), or one file as multipart/form-data.
+            headers: in addition to the client's.
+            repeat: whether the request may be sent again after a 429, a failure of the server or no answer;
+                None means GET, PUT and DELETE only.
+            limits: in place of the client's, for this call.
+
+        Raises:
+            ApiError: one of its subclasses says what came instead.
+            ValueError: the path, the headers or the body cannot be sent.
+        """
+        request = self._build(method, path, options)
+        repeat = options.get("repeat")
+        return self._exchange(
+            Caller(self.system, method, path, self._secrets),
+            request,
+            options.get("limits") or self._limits,
+            may_repeat=method in _REPEATABLE if repeat is None else repeat,
+        )
+
+    def _build(self, method: str, path: str, options: CallOptions) -> Request:
+        url = build_url(self._base_url, path, options.get("params"))
+        extra = options.get("headers")
+        headers = {**self._headers, **_checked(extra)} if extra else dict(self._headers)
+        json, content, file = options.get("json"), options.get("content"), options.get("files")
+        if sum(part is not None for part in (json, content, file)) > 1:
+            raise ValueError("a request has one body: json, content or files")
+        if json is not None:
+            content = msgspec.json.encode(json)
+            headers["Content-Type"] = "application/json"
+        if file is not None:
+            name, file_name, data, kind = file
+            with self._lock:
+                boundary = f"{self._random.getrandbits(128):032x}"
+            content, headers["Content-Type"] = encode_multipart_formdata(
+                {name: (file_name, data, kind)}, boundary=boundary
+            )
+        return Request(method, url, headers, content)
+
+    def _exchange(self, caller: Caller, request: Request, limits: Limits, *, may_repeat: bool) -> Response:
+        """Attempts until one is final, or they or their time are used up."""
+        clock = self._clock
+        if closed := self._bucket.enter(clock.monotonic()):
+            detail = f"not sent: the server keeps failing, next attempt in {closed:.0f} s"
+            raise _no_answer(caller, detail, sent=False)
+        attempts = Attempts(self._policy, request.method, self._bucket, self._random, may_repeat=may_repeat)
+        while True:
+            if self._budget is not None:
+                self._add(Usage(waited_seconds=self._budget.acquire()))
+            attempts.begin(clock.monotonic())
+            outcome = self._attempt(caller, request, limits)
+            wait = attempts.wait_after(outcome, clock.monotonic())
+            if wait is None:
+                return _accept(caller, outcome, sent=attempts.sent)
+            logger.info("%s; again in %.1f s", _error(caller, outcome, sent=True), wait)
+            self._add(Usage(retries=1, waited_seconds=wait))
+            clock.sleep(wait)
+
+    def _attempt(self, caller: Caller, request: Request, limits: Limits) -> Response | TransportFailure:
+        """Send once; the budget hears of it whatever happens."""
+        name = f"{caller.system}:{caller.method} {caller.path}"
+        response: Response | None = None
+        self._step(f"{name}:before")
+        sent_at = self._clock.monotonic()
+        try:
+            response = self._transport.send(request, limits)
+        except TransportFailure as failure:
+            self._add(Usage(requests=1))
+            outcome: Response | TransportFailure = failure
+        else:
+            response.caller = caller
+            throttled = int(response.status == TOO_MANY_REQUESTS)
+            self._add(Usage(requests=1, throttled=throttled, bytes_received=len(response.body)))
+            self._server_time = response.server_time or self._server_time
+            outcome = response
+        finally:
+            if self._budget is not None:
+                self._budget.observe(response, sent_at, self._clock.monotonic())
+        self._step(f"{name}:after")
+        return outcome
+
+    def _add(self, usage: Usage) -> None:
+        with self._lock:
+            self._usage += usage
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that can be sent; the message about one that cannot never shows its value."""
+    for name, value in headers.items():
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(
+                f"header {name}: empty, or holds a line break or another character that cannot be sent"
+            )
+    return dict(headers)
+
+
+def _accept(caller: Caller, outcome: Response | TransportFailure, *, sent: bool) -> Response:
+    if isinstance(outcome, Response) and outcome.status in _COMPLETE and not outcome.problem:
+        return outcome
+    raise _error(caller, outcome, sent=sent) from None
+
+
+def _error(caller: Caller, outcome: Response | TransportFailure, *, sent: bool) -> ApiError:
+    if isinstance(outcome, Response):
+        return answer_error(outcome)
+    return _no_answer(caller, outcome.reason, sent=sent)
+
+
+def _no_answer(caller: Caller, detail: str, *, sent: bool) -> NoAnswer:
+    error = NoAnswer(caller.system, caller.method, caller.path, detail=redact(detail, caller.secrets))
+    error.sent = sent
+    return error

@@ -1,0 +1,209 @@
+"""The transport over real sockets: one `requests` session that obeys nothing but its arguments."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import zlib
+from collections.abc import Iterator
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import requests.adapters
+import requests.hooks
+import requests.structures
+import urllib3
+from urllib3.exceptions import NameResolutionError
+from urllib3.exceptions import TimeoutError as WireTimeout
+
+from rally_pipeline.http.redaction import escape
+from rally_pipeline.http.transport import Limits, Request, Response, TransportFailure
+from rally_pipeline.http.urls import origin
+from rally_pipeline.http.wire import BoundedPool, BoundedTlsPool, CallBounds, bounded
+
+ACCEPTED_ENCODINGS = "gzip, deflate"
+_CHUNK = 256 * 1024
+_POOL_SIZE = 16
+_MEMBERS = 16
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections that end at the call's deadline; repeats nothing."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": BoundedPool, "https": BoundedTlsPool}
+
+
+class _Session(requests.Session):
+    """A session without netrc, proxies, cookies and redirects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: object) -> None:
+        """Nothing is a redirect; else `requests` would read the body without bound to prepare a next request."""
+
+
+class RequestsTransport:
+    """Sends over one `requests` session with connection reuse, to one origin only; safe to use from threads.
+
+    Args:
+        base_url: only requests to its scheme, host and port are sent.
+        ca_bundle: path of a file with the certificate authorities to trust instead of the public ones.
+    """
+
+    def __init__(self, base_url: str, *, ca_bundle: str | None = None) -> None:
+        self._origin = origin(base_url)
+        self._verify: bool | str = ca_bundle or True
+        self._session = _Session()
+
+    def __repr__(self) -> str:
+        scheme, host, port = self._origin
+        return f"RequestsTransport({scheme}://{host}:{port})"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def send(self, request: Request, limits: Limits) -> Response:
+        """See `Transport.send`."""
+        if origin(request.url) != self._origin:
+            raise TransportFailure("the host is not the configured one", sent=False, lasting=True)
+        with bounded(limits) as bounds:
+            try:
+                answer = self._session.send(
+                    _prepare(request),
+                    stream=True,
+                    timeout=(limits.connect_seconds, limits.read_seconds),
+                    verify=self._verify,
+                    cert=None,
+                    proxies={},
+                    allow_redirects=False,
+                )
+                try:
+                    return _read(answer.raw, limits)
+                finally:
+                    # Read to the end, the connection is back in the pool by now; otherwise it is unusable.
+                    answer.raw.close()
+            except (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+                raise _failure(error, bounds) from None
+
+
+def _prepare(request: Request) -> requests.PreparedRequest:
+    """Built by hand: nothing of the environment, no cookie and no re-quoting of the URL comes in."""
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
+    headers = {"Accept-Encoding": ACCEPTED_ENCODINGS, **request.headers}
+    if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
+        headers["Content-Length"] = str(len(request.body or b""))
+    prepared.headers = requests.structures.CaseInsensitiveDict(headers)
+    prepared.hooks = requests.hooks.default_hooks()
+    return prepared
+
+
+def _read(raw: urllib3.HTTPResponse, limits: Limits) -> Response:
+    """Read the body up to the cap and undo its encoding."""
+    headers = list(raw.headers.iteritems())
+    announced = raw.length_remaining
+    framed = announced is not None or raw.chunked
+    cap = limits.max_body_bytes
+    pieces: list[bytes] = []
+    size = announced if announced is not None and announced > cap else 0
+    while size <= cap and (piece := raw.read(_CHUNK, decode_content=False)):
+        pieces.append(piece)
+        size += len(piece)
+    problem = ""
+    if size > cap:
+        problem = f"the body is larger than {cap} bytes"
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if raw.headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        problem = problem or "unknown transfer encoding"
+    encoding = raw.headers.get("content-encoding", "").strip().lower()
+    if body and not problem and encoding not in ("", "identity"):
+        body, problem = _decode(body, encoding, cap)
+    return Response(raw.status, headers, body, framed=framed, problem=problem)
+
+
+def _decode(body: bytes, encoding: str, cap: int) -> tuple[bytes, str]:
+    """The decoded body, or why it cannot be decoded; never holds more than `cap` decoded bytes."""
+    if encoding in ("gzip", "x-gzip"):
+        windows = [31]
+    elif encoding == "deflate":
+        windows = [
+            zlib.MAX_WBITS,
+            -zlib.MAX_WBITS,
+        ]  # with and, as some servers send it, without zlib's header
+    else:
+        return b"", f"the encoding {escape(encoding[:40])} was not asked for"
+    problem = ""
+    for window in windows:
+        try:
+            return _inflate(body, window, cap)
+        except zlib.error as error:
+            problem = f"the {encoding} encoding is broken: {escape(str(error))}"
+    return b"", problem
+
+
+def _inflate(data: bytes, window: int, cap: int) -> tuple[bytes, str]:
+    pieces: list[bytes] = []
+    size = 0
+    for _ in range(_MEMBERS):
+        stream = zlib.decompressobj(window)
+        pieces.append(stream.decompress(data, cap + 1 - size))
+        size += len(pieces[-1])
+        if size > cap:
+            return b"", f"the body is larger than {cap} bytes once decoded"
+        if not stream.eof:
+            return b"", "the compressed body is cut"
+        data = stream.unused_data
+        if not data:
+            return b"".join(pieces), ""
+    return b"", f"the compressed body has more than {_MEMBERS} members"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything it was made from, outermost first."""
+    waiting, seen = [error], set()
+    while waiting:
+        error = waiting.pop(0)
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        inner = [getattr(error, "reason", None), *error.args, error.__cause__, error.__context__]
+        waiting += [cause for cause in inner if isinstance(cause, BaseException)]
+
+
+def _failure(error: BaseException, bounds: CallBounds) -> TransportFailure:
+    """What happened in one line, without URL and headers (which the libraries' own texts may quote)."""
+    limits = bounds.limits
+    causes = list(_causes(error))
+    if bounds.expired:
+        return TransportFailure(f"no complete answer within {limits.total_seconds:g} s", sent=bounds.sending)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = f"the certificate is not accepted: {escape(cause.verify_message)}"
+            return TransportFailure(reason, sent=False, lasting=True)
+        if isinstance(cause, NameResolutionError):
+            return TransportFailure("the host name does not resolve", sent=False)
+        if isinstance(cause, urllib3.exceptions.IncompleteRead | http.client.IncompleteRead):
+            return TransportFailure("the answer was cut", sent=True)
+    if any(isinstance(cause, TimeoutError | WireTimeout) for cause in causes):
+        if bounds.sending:
+            return TransportFailure(f"the server was silent for {limits.read_seconds:g} s", sent=True)
+        return TransportFailure(f"no connection within {limits.connect_seconds:g} s", sent=False)
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror:
+            return TransportFailure(cause.strerror.lower(), sent=bounds.sending)
+    if any(isinstance(cause, http.client.RemoteDisconnected) for cause in causes):
+        return TransportFailure("the connection was closed before an answer", sent=bounds.sending)
+    innermost = causes[-1]
+    text = escape(str(innermost))[:120] if isinstance(innermost, http.client.HTTPException) else ""
+    return TransportFailure(f"{type(innermost).__name__} {text}".strip(), sent=bounds.sending)
