@@ -3,6 +3,7 @@
 from .api import Api, ControlError, lines_of
 from .application import Sandbox
 from .clock import SandboxClock, SkewedClock
+from .control_client import SandboxControl
 from .limiter import Admission, FixedWindow, Limiter, SeveralWindows, Unlimited
 from .matching import RequestMatch
 from .server import SandboxServer
@@ -22,6 +23,7 @@ __all__ = [
     "RequestMatch",
     "Sandbox",
     "SandboxClock",
+    "SandboxControl",
     "SandboxServer",
     "SandboxTransport",
     "SeveralWindows",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import format_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .api import Api, ApiClass, ControlError
 from .clock import SandboxClock
@@ -97,7 +97,7 @@ class Sandbox:
     @property
     def rally(self) -> RallyApi:
         """The Rally API with all its test interfaces."""
-        return self.apis["rally"]
+        return cast("RallyApi", self.apis["rally"])
 
     @property
     def sell(self) -> Any:

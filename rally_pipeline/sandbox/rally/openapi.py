@@ -1,0 +1,365 @@
+"""The OpenAPI description of the simulated Rally API, as it behaves with all switches at their defaults."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from .qualification import SCORES
+from .schema import ENTITIES, EntitySpec, FieldSpec
+
+Json = dict[str, Any]
+_JSON = "application/json"
+_PROBLEM = "application/problem+json"
+_ERRORS = {
+    "400": "A parameter or the body is invalid.",
+    "401": "The key is missing, unknown, revoked or expired.",
+    "403": "The key lacks the scope.",
+    "404": "There is no such record.",
+    "409": "The record conflicts with another one.",
+    "415": "The body is not JSON.",
+    "429": "The rate limit is spent: wait until X-RateLimit-Reset.",
+}
+_SCHEMAS: dict[str, Json] = {
+    "text": {"type": "string"},
+    "email": {"type": "string", "format": "email", "maxLength": 254},
+    "guid": {"type": "string", "format": "uuid"},
+    "integer": {"type": "integer"},
+    "decimal": {"type": "number"},
+    "instant": {"type": "string", "format": "date-time"},
+    "tags": {"type": "array", "items": {"type": "string"}},
+}
+_RATE_HEADERS: Json = {
+    name: {"schema": {"type": "string"}, "description": text}
+    for name, text in (
+        ("X-RateLimit-Limit", "Requests allowed in a window."),
+        ("X-RateLimit-Remaining", "Requests left in this window."),
+        ("X-RateLimit-Reset", "Unix time at which the window resets."),
+    )
+}
+
+
+@lru_cache(maxsize=1)
+def describe_api() -> Json:
+    """The description as an OpenAPI 3.1 document."""
+    paths: Json = {}
+    for spec in ENTITIES.values():
+        paths |= _entity_paths(spec)
+    paths |= (
+        _deal_paths() | _pipeline_paths() | _key_paths() | {"/sync/changes": {"get": _changes_operation()}}
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Rally CRM (sandbox)",
+            "version": "v1",
+            "description": "A simulation for tests. Undocumented behaviour can be switched; this is the default.",
+        },
+        "servers": [{"url": "/rally/api/v1"}],
+        "security": [{"ApiKey": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"ApiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}},
+            "schemas": _component_schemas(),
+        },
+    }
+
+
+def _component_schemas() -> Json:
+    schemas: Json = {}
+    for spec in ENTITIES.values():
+        name = spec.singular.capitalize()
+        schemas[name] = _answer_schema(spec)
+        schemas[f"{name}Request"] = _request_schema(spec)
+    schemas["Change"] = _object(
+        {
+            "id": {"type": "integer"},
+            "entityType": {"type": "string", "enum": [spec.singular for spec in ENTITIES.values()]},
+            "entityId": _SCHEMAS["guid"],
+            "action": {"type": "string", "enum": ["inserted", "updated", "deleted"]},
+            "changedAt": _SCHEMAS["instant"],
+            "changedBy": {"type": ["string", "null"]},
+        }
+    )
+    schemas["Problem"] = {
+        "type": "object",
+        "required": ["title", "status"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+    }
+    stage = _object(
+        {
+            "id": _SCHEMAS["guid"],
+            "name": {"type": "string"},
+            "probability": {"type": "integer"},
+            "order": {"type": "integer"},
+        }
+    )
+    schemas["Pipeline"] = _object(
+        {
+            "id": _SCHEMAS["guid"],
+            "name": {"type": "string"},
+            "isDefault": {"type": "boolean"},
+            "stages": {"type": "array", "items": stage},
+        }
+    )
+    score = {"type": ["integer", "null"], "minimum": 0, "maximum": 100}
+    schemas["BantRequest"] = {"type": "object", "properties": dict.fromkeys(SCORES, score)}
+    schemas["Bant"] = _object({"dealId": _SCHEMAS["guid"], **dict.fromkeys(SCORES, score), "score": score})
+    schemas["ApiKey"] = _key_schema()
+    schemas["NewApiKey"] = _object({"key": {"type": "string"}, **_key_schema()["properties"]})
+    schemas["BulkResult"] = _object(
+        {
+            "total": {"type": "integer"},
+            "created": {"type": "integer"},
+            "failed": {"type": "integer"},
+            "errors": {"type": "array", "items": {"type": "object"}},
+            "items": {"type": "array", "items": {"type": "object"}},
+        }
+    )
+    return schemas
+
+
+def _key_schema() -> Json:
+    return _object(
+        {
+            "id": _SCHEMAS["guid"],
+            "keyPrefix": {"type": "string"},
+            "name": {"type": "string"},
+            "scopes": {"type": "string"},
+            "expiresAt": _nullable(_SCHEMAS["instant"]),
+            "lastUsedAt": _nullable(_SCHEMAS["instant"]),
+            "isActive": {"type": "boolean"},
+            "createdAt": _SCHEMAS["instant"],
+            "createdBy": {"type": ["string", "null"]},
+        }
+    )
+
+
+def _object(properties: Json) -> Json:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _nullable(schema: Json) -> Json:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _field_schema(field: FieldSpec) -> Json:
+    schema = dict(_SCHEMAS[field.kind])
+    if field.limits is not None:
+        schema["minimum"], schema["maximum"] = field.limits
+    if field.choices:
+        schema["enum"] = list(field.choices)
+    return schema
+
+
+def _answer_schema(spec: EntitySpec) -> Json:
+    properties: Json = {}
+    for name in spec.order:
+        field = spec.by_name.get(name)
+        if field is None:
+            kind = "guid" if name in ("id", "tenantId") else "instant" if name.endswith("At") else "text"
+            properties[name] = dict(_SCHEMAS[kind])
+        elif not field.detail:
+            schema = _field_schema(field)
+            properties[name] = schema if field.required else _with_null(schema)
+    return _object(properties)
+
+
+def _request_schema(spec: EntitySpec) -> Json:
+    writable = [field for field in spec.fields if field.writable]
+    properties: Json = {}
+    for field in writable:
+        schema = _field_schema(field)
+        if field.required and field.kind == "text" and not field.choices:
+            schema |= {"minLength": 1, "pattern": r"\S"}
+        properties[field.name] = schema if field.required else _with_null(schema)
+    return {
+        "type": "object",
+        "required": [field.name for field in writable if field.required],
+        "properties": properties,
+    }
+
+
+def _with_null(schema: Json) -> Json:
+    if "enum" in schema:
+        return {**_nullable(schema), "enum": [*schema["enum"], None]}
+    return _nullable(schema)
+
+
+def _reference(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answers(status: int, schema: Json | None, *errors: int) -> Json:
+    success: Json = {"description": "Success.", "headers": _RATE_HEADERS}
+    if schema is not None:
+        success["content"] = {_JSON: {"schema": schema}}
+    problem = {_PROBLEM: {"schema": _reference("Problem")}}
+    answers: Json = {str(status): success}
+    for code in (*errors, 401, 403, 429):
+        answers[str(code)] = {"description": _ERRORS[str(code)], "content": problem, "headers": _RATE_HEADERS}
+    return answers
+
+
+def _operation(
+    summary: str, name: str, answers: Json, *, parameters: list[Json] | None = None, body: Json | None = None
+) -> Json:
+    operation: Json = {"summary": summary, "operationId": name, "responses": answers}
+    if parameters:
+        operation["parameters"] = parameters
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
+    return operation
+
+
+def _query(name: str, schema: Json, text: str, *, required: bool = False) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": text, "required": required}
+
+
+def _id_parameter() -> Json:
+    return {"name": "id", "in": "path", "required": True, "schema": _SCHEMAS["guid"]}
+
+
+def _entity_paths(spec: EntitySpec) -> Json:
+    name = spec.singular.capitalize()
+    record, request = _reference(name), _reference(f"{name}Request")
+    whole = {"type": "integer", "maximum": 999_999_999}
+    parameters = [
+        _query("limit", {**whole, "minimum": 1}, "Rows in the answer; default 50, capped at 1000."),
+        _query("offset", {**whole, "minimum": 0}, "Rows to leave out first."),
+        _query("updatedSince", _SCHEMAS["instant"], "Only records updated at or after this instant."),
+        _query("fields", {"type": "string"}, "Comma-separated members to return; id is always there."),
+    ]
+    bulk_max = {} if spec.name == "deals" else {"maxItems": 100}
+    rows = {"type": "array", "items": request, **bulk_max}
+    collection = {
+        "get": _operation(
+            f"List {spec.name}",
+            f"list_{spec.name}",
+            _answers(200, {"type": "array", "items": record}, 400),
+            parameters=parameters,
+        ),
+        "post": _operation(
+            f"Create one of {spec.name}",
+            f"create_{spec.singular}",
+            _answers(201, record, 400, 409, 415),
+            body=request,
+        ),
+    }
+    single = {
+        "parameters": [_id_parameter()],
+        "get": _operation("Get one", f"get_{spec.singular}", _answers(200, record, 404)),
+        "put": _operation(
+            "Replace one", f"replace_{spec.singular}", _answers(200, record, 400, 404, 409, 415), body=request
+        ),
+        "delete": _operation("Delete one", f"delete_{spec.singular}", _answers(204, None, 404)),
+    }
+    bulk_answers = _answers(201, _reference("BulkResult"), 400, 415)
+    bulk_answers["200"] = {**bulk_answers["201"], "description": "No row could be created."}
+    paths: Json = {
+        f"/{spec.name}": collection,
+        f"/{spec.name}/{{id}}": single,
+        f"/{spec.name}/bulk": {
+            "post": _operation("Create many", f"create_{spec.name}", bulk_answers, body=rows)
+        },
+    }
+    if spec.upsert_key:
+        answers = _answers(200, record, 400, 409, 415)
+        answers["201"] = {**answers["200"], "description": "Created."}
+        summary = f"Update or create by {' and '.join(spec.upsert_key)}"
+        paths[f"/{spec.name}/upsert"] = {
+            "put": _operation(summary, f"upsert_{spec.singular}", answers, body=request)
+        }
+    return paths
+
+
+def _deal_paths() -> Json:
+    stage = {"type": "object", "required": ["stageId"], "properties": {"stageId": _SCHEMAS["guid"]}}
+    return {
+        "/deals/{id}/stage": {
+            "parameters": [_id_parameter()],
+            "patch": _operation(
+                "Move to a stage", "move_deal", _answers(200, _reference("Deal"), 400, 404, 415), body=stage
+            ),
+        },
+        "/deals/{id}/bant": {
+            "parameters": [_id_parameter()],
+            "get": _operation("Get the BANT scores", "get_bant", _answers(200, _reference("Bant"), 404)),
+            "put": _operation(
+                "Replace the BANT scores",
+                "replace_bant",
+                _answers(200, _reference("Bant"), 400, 404, 415),
+                body=_reference("BantRequest"),
+            ),
+        },
+    }
+
+
+def _pipeline_paths() -> Json:
+    pipeline = _reference("Pipeline")
+    return {
+        "/pipelines": {
+            "get": _operation(
+                "List pipelines", "list_pipelines", _answers(200, {"type": "array", "items": pipeline})
+            )
+        },
+        "/pipelines/{id}": {
+            "parameters": [_id_parameter()],
+            "get": _operation("Get one", "get_pipeline", _answers(200, pipeline, 404)),
+        },
+    }
+
+
+def _key_paths() -> Json:
+    scopes = {"type": "string", "pattern": "^(read|write|admin)(,(read|write|admin))*$"}
+    label = {"type": "string", "minLength": 1, "pattern": r"\S"}
+    change = {"type": "object", "properties": {"name": label, "scopes": scopes}}
+    create = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": label, "scopes": scopes, "expiresAt": _nullable(_SCHEMAS["instant"])},
+    }
+    key = _reference("ApiKey")
+    return {
+        "/api-keys": {
+            "get": _operation("List keys", "list_keys", _answers(200, {"type": "array", "items": key})),
+            "post": _operation(
+                "Create a key", "create_key", _answers(201, _reference("NewApiKey"), 400, 415), body=create
+            ),
+        },
+        "/api-keys/{id}": {
+            "parameters": [_id_parameter()],
+            "patch": _operation("Change a key", "change_key", _answers(200, key, 400, 404, 415), body=change),
+            "delete": _operation("Revoke a key", "revoke_key", _answers(204, None, 404)),
+        },
+    }
+
+
+def _changes_operation() -> Json:
+    names = "|".join(ENTITIES)
+    parameters = [
+        _query("since", _SCHEMAS["instant"], "Only changes after this instant.", required=True),
+        _query(
+            "entities",
+            {"type": "string", "pattern": f"^({names})(,({names}))*$"},
+            "Comma-separated entities in the plural; all if left out.",
+        ),
+        _query(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+            "Entries in the answer; default 1000, capped at 1000.",
+        ),
+    ]
+    changes = {"type": "array", "items": _reference("Change")}
+    return _operation(
+        "Changes by time, oldest first", "list_changes", _answers(200, changes, 400), parameters=parameters
+    )
