@@ -1,0 +1,1 @@
+"""SignalSmith: its syncs as assets and schedules, their runs attached to or triggered exactly once."""

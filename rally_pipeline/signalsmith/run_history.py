@@ -1,0 +1,117 @@
+"""The table `signalsmith_runs`: every run that Dagster started, followed or saw, with its latest state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from rally_pipeline.clock import Clock
+from rally_pipeline.signalsmith import tables
+from rally_pipeline.signalsmith.records import Run
+from rally_pipeline.warehouse.values import clean_text, instant_text
+
+if TYPE_CHECKING:
+    from rally_pipeline.warehouse import Transaction, Warehouse
+
+COLUMNS = (
+    "sync_id", "id", "status", "created_at", "started_at", "completed_at", "seconds", "rows_synced",
+    "rows_failed", "error_message", "triggered_by", "origin", "dagster_run_id", "reported", "_synced_at",
+)  # fmt: skip
+
+
+class RunHistory:
+    """Writes and reads the run history. A run that ended never changes again."""
+
+    def __init__(self, warehouse: Warehouse, clock: Clock) -> None:
+        self._warehouse = warehouse
+        self._clock = clock
+
+    def record(
+        self, runs: Iterable[Run], *, origin: str, dagster_run_id: str | None = None, reported: bool = False
+    ) -> None:
+        """Store these states; what is known of origin and reporting of a run is kept."""
+        found = list(runs)
+        if not found:
+            return
+        with self._warehouse.transaction("signalsmith.runs") as transaction:
+            known = self._known(transaction, found)
+            rows = []
+            for run in found:
+                origin_before, dagster_before, reported_before = known.get(
+                    (run.sync_id, run.id), (None, None, False)
+                )
+                rows.append(
+                    self._row(
+                        run,
+                        origin_before or origin,
+                        dagster_run_id or dagster_before,
+                        reported=reported or reported_before,
+                    )
+                )
+            transaction.upsert(tables.runs, COLUMNS, rows, touch=["_synced_at"])
+
+    def reported(self, sync_id: str, run_ids: Iterable[str]) -> set[str]:
+        """Those of the runs that Dagster shows already."""
+        table = tables.runs
+        query = select(table.c.id).where(
+            table.c.sync_id == sync_id, table.c.id.in_(list(run_ids)), table.c.reported.is_(True)
+        )
+        with self._warehouse.reading() as transaction:
+            return {str(run_id) for (run_id,) in transaction.rows(query)}
+
+    def followers(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """The Dagster run that follows each of these runs, from the intents: bound runs only."""
+        table = tables.intents
+        query = select(table.c.run_id, table.c.dagster_run_id).where(
+            table.c.run_id.in_(list(run_ids)), table.c.dagster_run_id.is_not(None)
+        )
+        with self._warehouse.reading() as transaction:
+            return {str(run_id): str(dagster_run_id) for run_id, dagster_run_id in transaction.rows(query)}
+
+    def latest(self) -> datetime | None:
+        """When a run was last recorded."""
+        with self._warehouse.reading() as transaction:
+            value = transaction.scalar(select(func.max(tables.runs.c["_synced_at"])))
+        return value if isinstance(value, datetime) else None
+
+    def _known(
+        self, transaction: Transaction, runs: list[Run]
+    ) -> dict[tuple[str, str], tuple[str | None, str | None, bool]]:
+        table = tables.runs
+        found = {}
+        for sync_id in {run.sync_id for run in runs}:
+            ids = [run.id for run in runs if run.sync_id == sync_id]
+            query = select(table.c.id, table.c.origin, table.c.dagster_run_id, table.c.reported).where(
+                table.c.sync_id == sync_id, table.c.id.in_(ids)
+            )
+            for run_id, origin, dagster_run_id, reported in transaction.rows(query):
+                found[sync_id, str(run_id)] = (origin, dagster_run_id, bool(reported))
+        return found
+
+    def _row(
+        self, run: Run, origin: str, dagster_run_id: str | None, *, reported: bool
+    ) -> tuple[str | int | float | bool | None, ...]:
+        return (
+            run.sync_id,
+            run.id,
+            run.status,
+            _instant(run.created_at),
+            _instant(run.started_at),
+            _instant(run.completed_at),
+            run.seconds,
+            run.rows_synced,
+            run.rows_failed,
+            clean_text(run.error_message[:2000]) or None,
+            run.triggered_by,
+            origin,
+            dagster_run_id,
+            reported,
+            instant_text(self._clock.now()),
+        )
+
+
+def _instant(value: datetime | None) -> str | None:
+    return None if value is None else instant_text(value)

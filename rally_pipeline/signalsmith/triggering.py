@@ -1,0 +1,175 @@
+"""Start a run exactly once: intent first, then the call, then, if its answer is lost, a look at the list.
+
+A trigger is not idempotent and the API has no key to make it so. What was there before and the server's time before
+the call are stored first; a run that is newer than both, and nobody else's, is the one that the lost call started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rally_pipeline.clock import Clock, Step
+from rally_pipeline.http.errors import (
+    ApiError,
+    BadAnswer,
+    Conflict,
+    NoAnswer,
+    Rejected,
+    ServerFailed,
+    Throttled,
+)
+from rally_pipeline.signalsmith.client import SignalSmithClient
+from rally_pipeline.signalsmith.errors import TriggerUnknown
+from rally_pipeline.signalsmith.intents import Intent, Intents, State
+from rally_pipeline.signalsmith.records import Run
+from rally_pipeline.signalsmith.run_request import ADOPTED, TRIGGERED, Notice, RunPolicy, RunRequest
+from rally_pipeline.signalsmith.server_now import ServerNow
+from rally_pipeline.signalsmith.ticks import EARLY
+from rally_pipeline.warehouse import Lease
+
+MOST_TRIGGERS = 2
+"""Calls that may have been applied. After the second one without a trace a person must look."""
+
+_MOST_REFUSALS = 4
+
+
+class RunUnderWay(Exception):
+    """SignalSmith refused the trigger, perhaps because a run is under way; `error` is its answer."""
+
+    def __init__(self, intent: Intent, error: ApiError) -> None:
+        super().__init__(str(error))
+        self.intent = intent
+        self.error = error
+
+
+class Trigger:
+    """Starts runs. Every method needs the sync's lease."""
+
+    def __init__(
+        self,
+        client: SignalSmithClient,
+        intents: Intents,
+        clock: Clock,
+        now: ServerNow,
+        step: Step,
+        notice: Notice,
+    ) -> None:
+        self._client = client
+        self._intents = intents
+        self._clock = clock
+        self._now = now
+        self._step = step
+        self._notice = notice
+
+    def start(
+        self, request: RunRequest, intent: Intent | None, policy: RunPolicy, lease: Lease
+    ) -> tuple[Run, str]:
+        """The started or adopted run and its origin.
+
+        Raises:
+            RunUnderWay: refused with 409 or another 4xx; nothing was started.
+            TriggerUnknown: it cannot be told whether or which run was started.
+            ApiError: it is certain that nothing was started.
+        """
+        current = intent or self.note(request, [run.id for run in self._client.list_runs(request.sync_id)])
+        while current.attempts < MOST_TRIGGERS:
+            current = self._intents.write(current.sending(), lease)
+            try:
+                run = self._send(request)
+            except (Conflict, Rejected) as error:
+                raise RunUnderWay(self._not_sent(current, lease), error) from error
+            except ApiError as error:
+                if not _may_be_applied(error):
+                    self._not_sent(current, lease)
+                    raise
+                self._notice(f"no answer to the trigger ({error}): looking for its run")
+                adopted = self.adopt(current, policy, lease)
+                if adopted is not None:
+                    return adopted, ADOPTED
+            else:
+                self._intents.write(current.bound(run.id, TRIGGERED), lease)
+                return run, TRIGGERED
+        raise TriggerUnknown(
+            f"{current.attempts} triggers of sync {request.sync_id} got no answer and no run has appeared: look in"
+            " SignalSmith; materialize again to try once more"
+        )
+
+    def adopt(self, intent: Intent, policy: RunPolicy, lease: Lease) -> Run | None:
+        """The run that a lost trigger started; None where none has appeared after the settle time.
+
+        Raises:
+            TriggerUnknown: there are several.
+        """
+        end = self._clock.monotonic() + policy.settle_seconds
+        pause = 1.0
+        while True:
+            newer = self._newer(intent)
+            if len(newer) == 1:
+                self._intents.write(intent.bound(newer[0].id, ADOPTED), lease)
+                return newer[0]
+            if newer:
+                self._intents.write(replace(intent, state=State.UNKNOWN), lease)
+                ids = ", ".join(run.id for run in newer[:5])
+                raise TriggerUnknown(
+                    f"the answer to a trigger of sync {intent.sync_id} was lost and {len(newer)} runs began since"
+                    f" ({ids}): look in SignalSmith which one counts; materialize again to attach to a live one"
+                )
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return None
+            self._clock.sleep(min(pause, left))
+            pause *= 2
+
+    def note(self, request: RunRequest, run_ids: list[str]) -> Intent:
+        """A new intent: what is there now, and the server's time."""
+        return Intent(
+            request.sync_id,
+            request.key,
+            State.REFUSED,
+            0,
+            self._now(),
+            tuple(run_ids),
+            dagster_run_id=request.dagster_run_id,
+        )
+
+    def _newer(self, intent: Intent) -> list[Run]:
+        """Runs since the intent that are nobody else's. Of several, those that a person or token started."""
+        claimed = self._intents.claimed(intent.sync_id, besides=intent.request)
+        newer = [
+            run
+            for run in self._client.list_runs(intent.sync_id, since=intent.noted_at - EARLY)
+            if run.id not in intent.noted_runs
+            and run.id not in claimed
+            and (run.created_at is None or run.created_at >= intent.noted_at - EARLY)
+        ]
+        started_by_call = [run for run in newer if run.triggered_by]
+        return started_by_call if len(started_by_call) == 1 else newer
+
+    def _send(self, request: RunRequest) -> Run:
+        """One trigger, sent again only where it is certain that the last one was not applied."""
+        refusals = 0
+        while True:
+            self._step("signalsmith.trigger:before")
+            try:
+                run = self._client.trigger(request.sync_id)
+            except (Throttled, NoAnswer) as error:
+                refusals += 1
+                if _may_be_applied(error) or refusals > _MOST_REFUSALS:
+                    raise
+                wait = (error.wait_seconds or 30.0) if isinstance(error, Throttled) else 2.0**refusals
+                self._notice(f"the trigger was not taken ({error}): next attempt in {wait:.0f} s")
+                self._clock.sleep(wait)
+            else:
+                self._step("signalsmith.trigger:after")
+                return run
+
+    def _not_sent(self, intent: Intent, lease: Lease) -> Intent:
+        """The definite no is stored, so that a later attempt need not look for a run."""
+        refused = replace(intent, state=State.REFUSED, attempts=intent.attempts - 1)
+        return self._intents.write(refused, lease)
+
+
+def _may_be_applied(error: ApiError) -> bool:
+    if isinstance(error, NoAnswer):
+        return error.sent
+    return isinstance(error, ServerFailed | BadAnswer)
