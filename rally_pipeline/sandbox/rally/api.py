@@ -15,6 +15,7 @@ from rally_pipeline.sandbox.wire import Answer, Call, MalformedBodyError
 from .bulk import create_many
 from .changes import read_changes
 from .errors import RallyError, error_answer
+from .files import FileExchange
 from .keys import ApiKey, ApiKeys, Scope
 from .lists import ListReader
 from .mutations import Mutator
@@ -97,7 +98,8 @@ class RallyApi(Steering):
         self.mutator = Mutator(self.store, self.writer, self.tenant, inventor, _dice(random))
         self.lists = ListReader(self.store, _dice(random))
         self.qualification = Qualification(self.store, self.writer)
-        self._mounted: dict[str, Mounted] = {}
+        self.files = FileExchange(self.store, self.writer, self.tenant, self.keys, _dice(random))
+        self._mounted: dict[str, Mounted] = {"importexport": self.files.handle}
         self._routes = self._make_routes()
         self.apply_switches(switches)
 
@@ -110,6 +112,7 @@ class RallyApi(Steering):
                 return Answer.json(describe_api())
             moment = self.store.moment()
             self.mutator.live(moment)
+            self.files.catch_up()
             try:
                 return self._dispatch(call, moment)
             except RallyError as error:

@@ -18,6 +18,7 @@ from rally_pipeline.sandbox.clock import SandboxClock
 from rally_pipeline.sandbox.limiter import Limiter
 
 from .errors import RallyError
+from .files import FileExchange
 from .instants import TICKS_PER_SECOND, instant_of, parse_instant
 from .keys import ApiKeys, Scope
 from .mutations import KINDS, Mutator
@@ -45,6 +46,7 @@ class Steering:
     store: Store
     writer: Writer
     mutator: Mutator
+    files: FileExchange
 
     def control(self, verb: str, body: dict[str, Any]) -> object:
         """Call a verb with the members of `body` as its arguments."""
@@ -284,7 +286,7 @@ class Steering:
             self.history,
             self.known_ids,
         )
-        return {**{method.__name__: method for method in methods}, "records": listed}
+        return {**{method.__name__: method for method in methods}, "records": listed, "files": self.files.switch}
 
 
 def _entity(name: str) -> str:

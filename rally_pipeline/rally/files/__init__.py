@@ -1,0 +1,1 @@
+"""Rally's import/export API: files in, files out, every row accounted for."""

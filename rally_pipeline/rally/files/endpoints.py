@@ -1,0 +1,110 @@
+"""The sixteen import/export endpoints as typed calls. Source: API page "import-export"."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rally_pipeline.http.client import HttpClient
+from rally_pipeline.http.errors import BadAnswer, NotFound
+from rally_pipeline.http.transport import Limits
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.files.answers import ImportResult
+from rally_pipeline.rally.files.headers import read_template
+from rally_pipeline.rally.files.problems import FileError
+
+if TYPE_CHECKING:
+    from rally_pipeline.http.transport import Response
+    from rally_pipeline.rally.files.templates import Template
+
+CSV_TYPE = "text/csv; charset=utf-8"
+_UPLOAD_SECONDS = 900.0
+"""Rally answers an upload when it has worked through it; nobody says how long that takes."""
+_MAX_TEMPLATE_BYTES = 1 << 20
+_MAX_RESULT_BYTES = 64 << 20
+_read_result = msgspec.json.Decoder(ImportResult).decode
+
+
+class _Pipeline(msgspec.Struct):
+    id: str
+    name: str
+
+
+class FileEndpoints:
+    """Templates, uploads and exports of one tenant."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    def get_template(self, entity: Entity) -> bytes:
+        """The CSV template as the server gives it."""
+        limits = replace(Limits(), max_body_bytes=_MAX_TEMPLATE_BYTES)
+        response = self._http.get(f"/importexport/{entity.value}/template", headers=_ANY, limits=limits)
+        return response.body
+
+    def read_template(self, entity: Entity) -> Template:
+        """The columns that an import may have, as of now.
+
+        Raises:
+            BadAnswer: what the server gives is no template of this entity.
+        """
+        path = f"/importexport/{entity.value}/template"
+        try:
+            return read_template(self.get_template(entity).decode("utf-8-sig"), entity)
+        except (UnicodeDecodeError, FileError) as error:
+            raise BadAnswer(
+                "rally", "GET", path, status=200, detail=f"the template cannot be used: {error}"
+            ) from None
+
+    def post_import(self, entity: Entity, file_name: str, body: bytes) -> ImportResult:
+        """Upload a CSV, once: whatever happens, it is not sent again by this call.
+
+        Raises:
+            BadAnswer: a 2xx that is no `ImportResultDto`; the upload may have been applied.
+            ApiError: see `HttpClient.request`.
+        """
+        limits = replace(
+            Limits(),
+            read_seconds=_UPLOAD_SECONDS,
+            total_seconds=_UPLOAD_SECONDS,
+            max_body_bytes=_MAX_RESULT_BYTES,
+        )
+        path = f"/importexport/{entity.value}/import"
+        response = self._http.post(
+            path, files=("file", file_name, body, CSV_TYPE), repeat=False, limits=limits
+        )
+        return _result_of(response, path)
+
+    def read_pipelines(self) -> dict[str, str]:
+        """Names of the pipelines by id. No page documents this endpoint: nothing is known where it is missing
+        or answers in another shape."""
+        try:
+            rows = _rows_of(self._http.get("/pipelines"))
+        except (NotFound, BadAnswer):
+            return {}
+        return {row.id: row.name for row in rows}
+
+
+def _result_of(response: Response, path: str) -> ImportResult:
+    try:
+        return _read_result(response.body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        detail = f"the answer is no import result ({error})"
+        raise BadAnswer("rally", "POST", path, status=response.status, detail=detail) from None
+
+
+def _rows_of(response: Response) -> list[_Pipeline]:
+    from rally_pipeline.http.envelope import read_rows
+
+    pipelines = []
+    for raw in read_rows(response):
+        try:
+            pipelines.append(msgspec.json.decode(raw, type=_Pipeline))
+        except msgspec.MsgspecError:
+            return []
+    return pipelines
+
+
+_ANY = {"Accept": "*/*"}

@@ -1,0 +1,535 @@
+"""The imports' memory in the warehouse: what was fixed before it was sent, what was sent, and what became of
+each row.
+
+Every change is one transaction under the lease, so that a process that dies at any point leaves a state from
+which the next one goes on. States of an upload:
+
+    planned ──► sending ──► done        a definite answer accounts for every row
+                   │ ├────► refused     a definite answer refuses the upload as a whole
+                   │ └────► split       it was too large, and goes out again in parts
+                   └──► unknown ──► settled   what was found is imported, what is missing goes out in a new
+                   upload
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, select, update
+
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.files.chunks import Chunk, read_chunk
+from rally_pipeline.rally.files.matching import KEY_BYTES
+from rally_pipeline.rally.files.problems import Problem
+from rally_pipeline.rally.files.sources import Dialect
+from rally_pipeline.rally.files.tables import import_chunks, import_files, import_rejects, import_row_errors
+from rally_pipeline.rally.files.validation import CheckedRow, Outcome
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Table
+
+    from rally_pipeline.rally.files.answers import ImportResult, Numbering
+    from rally_pipeline.warehouse import Lease, Transaction, Warehouse
+
+
+class FileStatus(StrEnum):
+    """Where the import of a file stands."""
+
+    STAGING = "staging"
+    """Being read; nothing was sent."""
+    OPEN = "open"
+    """Fixed, and perhaps partly sent: to be gone on with."""
+    DONE = "done"
+    REFUSED = "refused"
+    """The file as a whole; nothing was sent."""
+
+
+class ChunkState(StrEnum):
+    """Where an upload stands; see above."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+    DONE = "done"
+    SETTLED = "settled"
+    REFUSED = "refused"
+    SPLIT = "split"
+
+
+OPEN_STATES = (ChunkState.PLANNED, ChunkState.SENDING, ChunkState.UNKNOWN)
+_LETTERS = {Outcome.IMPORTED: b"i", Outcome.DUPLICATE: b"d", Outcome.REFUSED: b"r", Outcome.UNKNOWN: b"u"}
+
+
+class AccountingError(Exception):
+    """IM3 does not hold: the outcomes of an import do not add up to its rows. A defect, never a user's
+    mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A row of `import_files`."""
+
+    file_name: str
+    status: FileStatus
+    message: str | None
+    rows: int
+    imported: int
+    duplicate: int
+    refused: int
+    unknown: int
+    chunks: int
+    uploads: int
+    upload_limit: int | None
+    numbering: str | None
+    rejects_file: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A row of `import_chunks` that is still to be decided."""
+
+    number: int
+    round: int
+    state: ChunkState
+    body: bytes
+    rows: tuple[tuple[int, int], ...]
+    """Number and line of each row in the file."""
+    keys: tuple[bytes, ...]
+    sent_at: datetime | None
+
+    def read(self) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows of the body."""
+        return read_chunk(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChunk:
+    """An upload to be stored."""
+
+    chunk: Chunk
+    lines: tuple[int, ...]
+    keys: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Decision:
+    """What became of the rows of an upload, by position, with the problems of those that were not
+    imported."""
+
+    state: ChunkState
+    outcomes: list[Outcome]
+    problems: dict[int, list[Problem]] = field(default_factory=dict)
+    result: ImportResult | None = None
+    message: str | None = None
+    numbering: Numbering | None = None
+    resend: PlannedChunk | None = None
+
+
+class ImportJournal:
+    """The memory of one file's import."""
+
+    def __init__(self, warehouse: Warehouse, entity: Entity, sha256: str) -> None:
+        self._warehouse = warehouse
+        self._entity = entity
+        self._sha256 = sha256
+        self._stream = f"rally.import.{entity.value}"
+
+    # The file
+
+    def read(self) -> FileRecord | None:
+        """The file's row, if it was ever met."""
+        columns = [import_files.c[name] for name in FileRecord.__slots__]
+        with self._warehouse.reading() as tx:
+            rows = tx.rows(select(*columns).where(self._of(import_files)))
+        if not rows:
+            return None
+        values = dict(zip(FileRecord.__slots__, rows[0], strict=True))
+        return FileRecord(**{**values, "status": FileStatus(values["status"])})
+
+    def begin(self, lease: Lease, file_name: str, size: int, at: datetime) -> None:
+        """Start over: nothing of this file was sent so far."""
+        with self._transaction("begin", lease) as tx:
+            self._forget(tx)
+            fresh = dict.fromkeys(
+                ("rows", "imported", "duplicate", "refused", "unknown", "chunks", "uploads"), 0
+            )
+            values = {"file_name": file_name, "bytes": size, "status": FileStatus.STAGING, "started_at": at}
+            tx.execute(insert(import_files).values(**self._key, **fresh, **values))
+
+    def refuse(
+        self, lease: Lease, file_name: str, size: int, problems: Sequence[Problem], at: datetime
+    ) -> None:
+        """The file as a whole cannot be imported."""
+        self.begin(lease, file_name, size, at)
+        message = "; ".join(str(problem) for problem in problems)[:2_000]
+        values = {"status": FileStatus.REFUSED, "message": message, "finished_at": at}
+        with self._transaction("refuse", lease) as tx:
+            tx.execute(update(import_files).where(self._of(import_files)).values(**values))
+
+    def stage(
+        self, lease: Lease, number: int, planned: PlannedChunk | None, rejected: Sequence[CheckedRow]
+    ) -> None:
+        """Store an upload and the rows that were refused before it."""
+        with self._transaction("stage", lease) as tx:
+            if planned is not None:
+                self._insert_chunk(tx, number, planned, replaces=None, round_=0)
+            self._insert_rejects(tx, [(row.row.number, row.cells) for row in rejected])
+            self._insert_errors(
+                tx,
+                ((row.row.number, row.row.line, row.outcome, row.problems, "file", None) for row in rejected),
+            )
+
+    def fix(self, lease: Lease, rows: int, chunks: int, dialect: Dialect, headers: Sequence[str]) -> None:
+        """Everything is stored: from here on it does not change, and may be sent (IM1)."""
+        values = {
+            "status": FileStatus.OPEN,
+            "rows": rows,
+            "chunks": chunks,
+            "format": dialect.format,
+            "encoding": dialect.encoding,
+            "delimiter": dialect.delimiter,
+            "headers": list(headers),
+        }
+        with self._transaction("fix", lease) as tx:
+            tx.execute(update(import_files).where(self._of(import_files)).values(**values))
+
+    def finish(self, lease: Lease, rejects_file: str | None, at: datetime) -> FileRecord:
+        """Close the import and drop what is not needed any more.
+
+        Raises:
+            AccountingError: a row has no outcome, or more than one.
+        """
+        with self._transaction("finish", lease) as tx:
+            counts = self._count_outcomes(tx)
+            rows = tx.scalar(select(import_files.c.rows).where(self._of(import_files)))
+            if sum(counts.values()) != rows:
+                raise AccountingError(f"{rows} rows, but outcomes of {sum(counts.values())}: {dict(counts)}")
+            tx.execute(
+                update(import_files)
+                .where(self._of(import_files))
+                .values(
+                    **{outcome.value: counts[outcome] for outcome in _LETTERS},
+                    status=FileStatus.DONE,
+                    rejects_file=rejects_file,
+                    finished_at=at,
+                )
+            )
+            tx.execute(update(import_chunks).where(self._of(import_chunks)).values(body=None))
+            if rejects_file is not None:
+                tx.execute(delete(import_rejects).where(self._of(import_rejects)))
+        record = self.read()
+        if record is None:
+            raise AccountingError("the import has no row in import_files")
+        return record
+
+    # The uploads
+
+    def next_chunk(self) -> StoredChunk | None:
+        """The first upload that is still to be decided."""
+        names = ("chunk", "round", "state", "body", "row_numbers", "row_keys", "sent_at")
+        query = (
+            select(*(import_chunks.c[name] for name in names))
+            .where(self._of(import_chunks), import_chunks.c.state.in_(OPEN_STATES))
+            .order_by(import_chunks.c.chunk)
+            .limit(1)
+        )
+        with self._warehouse.reading() as tx:
+            rows = tx.rows(query)
+        if not rows:
+            return None
+        number, round_, state, body, numbers, keys, sent_at = rows[0]
+        return StoredChunk(
+            number, round_, ChunkState(state), bytes(body), _unpack(numbers), _cut(keys), sent_at
+        )
+
+    def mark_sending(self, lease: Lease, chunk: StoredChunk, at: datetime) -> None:
+        """The last thing before the POST."""
+        with self._transaction("send", lease) as tx:
+            self._set_chunk(tx, chunk.number, state=ChunkState.SENDING, sent_at=at)
+            uploads = import_files.c.uploads + 1
+            tx.execute(update(import_files).where(self._of(import_files)).values(uploads=uploads))
+
+    def take_back(self, lease: Lease, chunk: StoredChunk) -> None:
+        """The POST certainly did nothing: it may be sent as it is."""
+        with self._transaction("take-back", lease) as tx:
+            self._set_chunk(tx, chunk.number, state=ChunkState.PLANNED, sent_at=None)
+
+    def mark_unknown(
+        self, lease: Lease, chunk: StoredChunk, message: str, result: ImportResult | None
+    ) -> None:
+        """There is no telling from the answer what was applied."""
+        with self._transaction("unknown", lease) as tx:
+            self._set_chunk(
+                tx, chunk.number, state=ChunkState.UNKNOWN, message=message[:500], **_counts(result)
+            )
+
+    def decide(self, lease: Lease, chunk: StoredChunk, decision: Decision, at: datetime) -> None:
+        """Outcomes, errors and the upload of what is missing, in one transaction."""
+        outcomes = b"".join(_LETTERS[outcome] for outcome in decision.outcomes if outcome in _LETTERS)
+        resent = len(decision.outcomes) - len(outcomes)
+        if len(decision.outcomes) != len(chunk.rows) or resent != (
+            len(decision.resend.lines) if decision.resend else 0
+        ):
+            raise AccountingError(
+                f"upload {chunk.number}: {len(chunk.rows)} rows, {len(outcomes)} + {resent} outcomes"
+            )
+        letters = b"".join(_LETTERS.get(outcome, b"-") for outcome in decision.outcomes)
+        with self._transaction("decide", lease) as tx:
+            self._set_chunk(
+                tx,
+                chunk.number,
+                state=decision.state,
+                outcomes=letters,
+                settled_at=at,
+                message=decision.message,
+                **_counts(decision.result),
+            )
+            self._reject(tx, chunk, decision)
+            if decision.resend is not None:
+                self._append(tx, chunk, [decision.resend], chunk.round + 1)
+            if decision.numbering is not None:
+                tx.execute(
+                    update(import_files).where(self._of(import_files)).values(numbering=decision.numbering)
+                )
+
+    def split(
+        self, lease: Lease, chunk: StoredChunk, parts: Sequence[PlannedChunk], limit: int | None
+    ) -> None:
+        """Replace an upload that is too large by its parts; it was refused, so none of it was applied."""
+        with self._transaction("split", lease) as tx:
+            self._set_chunk(tx, chunk.number, state=ChunkState.SPLIT, outcomes=b"-" * len(chunk.rows))
+            self._append(tx, chunk, parts, chunk.round)
+            if limit is not None:
+                tx.execute(update(import_files).where(self._of(import_files)).values(upload_limit=limit))
+
+    def earlier_imports(self, chunk: StoredChunk, since: datetime) -> tuple[Counter[bytes], datetime | None]:
+        """Rows equal to rows of this upload that other uploads have imported since a moment (any file, same
+        entity), counted by key; and when the first of those uploads was sent."""
+        wanted = set(chunk.keys)
+        counted: Counter[bytes] = Counter()
+        first: datetime | None = None
+        query = select(
+            import_chunks.c.sha256,
+            import_chunks.c.chunk,
+            import_chunks.c.row_keys,
+            import_chunks.c.outcomes,
+            import_chunks.c.sent_at,
+        ).where(
+            import_chunks.c.entity == self._entity.value,
+            import_chunks.c.outcomes.is_not(None),
+            import_chunks.c.sent_at.is_not(None),
+            import_chunks.c.settled_at >= since,
+        )
+        with self._warehouse.reading() as tx:
+            for sha256, number, keys, outcomes, sent_at in map(tuple, tx.execute(query)):
+                if (sha256, number) == (self._sha256, chunk.number):
+                    continue
+                pairs = zip(_cut(keys), bytes(outcomes), strict=True)
+                equal = Counter(key for key, letter in pairs if letter == ord("i") and key in wanted)
+                if equal:
+                    counted += equal
+                    first = sent_at if first is None else min(first, sent_at)
+        return counted, first
+
+    # The rejects
+
+    def read_headers(self) -> list[str]:
+        """The template's columns that rows and rejects are in."""
+        with self._warehouse.reading() as tx:
+            return list(tx.scalar(select(import_files.c.headers).where(self._of(import_files))) or ())
+
+    def read_rejects(self, *, batch: int = 500) -> Iterator[tuple[int, Outcome, list[str], list[str]]]:
+        """Rows that were not imported, in order of the file: number, outcome, problems, cells."""
+        after = -1
+        while True:
+            rejects = (
+                select(import_rejects.c.row_number, import_rejects.c.cells)
+                .where(self._of(import_rejects), import_rejects.c.row_number > after)
+                .order_by(import_rejects.c.row_number)
+                .limit(batch)
+            )
+            with self._warehouse.reading() as tx:
+                rows = tx.rows(rejects)
+                if not rows:
+                    return
+                found = self._errors_between(tx, rows[0][0], rows[-1][0])
+            for number, cells in rows:
+                errors = found.get(number, [])
+                outcome = Outcome(errors[0][0]) if errors else Outcome.UNKNOWN
+                yield number, outcome, [message for _, message in errors], list(cells)
+            after = rows[-1][0]
+
+    def read_problems(self, limit: int) -> list[Problem]:
+        """The first problems, in order of the file."""
+        from rally_pipeline.rally.files.cells import Fault
+
+        columns = import_row_errors.c
+        query = (
+            select(
+                columns.fault, columns.message, columns.row_number, columns.line_number, columns.column_name
+            )
+            .where(self._of(import_row_errors))
+            .order_by(columns.row_number, columns.no)
+            .limit(limit)
+        )
+        with self._warehouse.reading() as tx:
+            return [Problem(Fault(row[0]), *row[1:]) for row in tx.rows(query)]
+
+    # Inside transactions
+
+    @property
+    def _key(self) -> dict[str, str]:
+        return {"entity": self._entity.value, "sha256": self._sha256}
+
+    def _of(self, table: Table) -> ColumnElement[bool]:
+        return (table.c.entity == self._entity.value) & (table.c.sha256 == self._sha256)
+
+    def _transaction(self, name: str, lease: Lease) -> Any:
+        return self._warehouse.transaction(f"{self._stream}.{name}", lease)
+
+    def _forget(self, tx: Transaction) -> None:
+        for table in (import_files, import_chunks, import_row_errors, import_rejects):
+            tx.execute(delete(table).where(self._of(table)))
+
+    def _set_chunk(self, tx: Transaction, number: int, **values: Any) -> None:
+        condition = self._of(import_chunks) & (import_chunks.c.chunk == number)
+        tx.execute(update(import_chunks).where(condition).values(**values))
+
+    def _insert_chunk(
+        self, tx: Transaction, number: int, planned: PlannedChunk, *, replaces: int | None, round_: int
+    ) -> None:
+        chunk = planned.chunk
+        tx.execute(
+            insert(import_chunks).values(
+                **self._key,
+                chunk=number,
+                replaces=replaces,
+                round=round_,
+                state=ChunkState.PLANNED,
+                rows=len(chunk.rows),
+                bytes=len(chunk.body),
+                body_sha256=chunk.sha256,
+                body=chunk.body,
+                row_numbers=_pack(chunk.rows, planned.lines),
+                row_keys=b"".join(planned.keys),
+            )
+        )
+
+    def _append(
+        self, tx: Transaction, chunk: StoredChunk, parts: Sequence[PlannedChunk], round_: int
+    ) -> None:
+        last = tx.scalar(select(func.max(import_chunks.c.chunk)).where(self._of(import_chunks)))
+        for number, part in enumerate(parts, start=last + 1):
+            self._insert_chunk(tx, number, part, replaces=chunk.number, round_=round_)
+
+    def _reject(self, tx: Transaction, chunk: StoredChunk, decision: Decision) -> None:
+        refused = (Outcome.DUPLICATE, Outcome.REFUSED, Outcome.UNKNOWN)
+        positions = [place for place, outcome in enumerate(decision.outcomes) if outcome in refused]
+        if not positions:
+            return
+        _, cells = chunk.read()
+        self._insert_rejects(tx, [(chunk.rows[place][0], cells[place]) for place in positions])
+        self._insert_errors(
+            tx,
+            (
+                (
+                    *chunk.rows[place],
+                    decision.outcomes[place],
+                    decision.problems[place],
+                    "rally",
+                    chunk.number,
+                )
+                for place in positions
+            ),
+        )
+
+    def _insert_rejects(self, tx: Transaction, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
+        if rows:
+            values = [{**self._key, "row_number": number, "cells": list(cells)} for number, cells in rows]
+            tx.execute(insert(import_rejects), values)
+
+    def _insert_errors(
+        self,
+        tx: Transaction,
+        rows: Iterable[tuple[int, int, Outcome, Sequence[Problem], str, int | None]],
+    ) -> None:
+        values = [
+            {
+                **self._key,
+                "row_number": number,
+                "no": place,
+                "line_number": line,
+                "column_name": problem.column,
+                "outcome": outcome.value,
+                "fault": problem.fault.value,
+                "message": problem.message,
+                "origin": origin,
+                "chunk": chunk,
+            }
+            for number, line, outcome, problems, origin, chunk in rows
+            for place, problem in enumerate(problems, start=1)
+        ]
+        if values:
+            tx.execute(insert(import_row_errors), values)
+
+    def _count_outcomes(self, tx: Transaction) -> Counter[Outcome]:
+        open_chunks = tx.scalar(
+            select(func.count()).where(self._of(import_chunks), import_chunks.c.state.in_(OPEN_STATES))
+        )
+        if open_chunks:
+            raise AccountingError(f"{open_chunks} uploads are not decided yet")
+        query = (
+            select(import_row_errors.c.outcome, func.count(import_row_errors.c.row_number.distinct()))
+            .where(self._of(import_row_errors))
+            .group_by(import_row_errors.c.outcome)
+        )
+        counts = Counter({Outcome(outcome): int(count) for outcome, count in tx.rows(query)})
+        letters = select(import_chunks.c.outcomes).where(self._of(import_chunks))
+        counts[Outcome.IMPORTED] = sum(bytes(row[0] or b"").count(b"i") for row in tx.rows(letters))
+        return counts
+
+    def _errors_between(self, tx: Transaction, first: int, last: int) -> dict[int, list[tuple[str, str]]]:
+        columns = import_row_errors.c
+        query = (
+            select(columns.row_number, columns.outcome, columns.column_name, columns.message)
+            .where(self._of(import_row_errors), columns.row_number.between(first, last))
+            .order_by(columns.row_number, columns.no)
+        )
+        found: dict[int, list[tuple[str, str]]] = {}
+        for number, outcome, column, message in tx.rows(query):
+            found.setdefault(number, []).append((outcome, f"{column}: {message}" if column else message))
+        return found
+
+
+def _counts(result: ImportResult | None) -> dict[str, int]:
+    if result is None:
+        return {}
+    return {
+        "total_rows": result.total_rows,
+        "imported": result.imported,
+        "skipped": result.skipped,
+        "texts": len(result.errors),
+    }
+
+
+def _pack(numbers: Sequence[int], lines: Sequence[int]) -> bytes:
+    return array("q", (value for pair in zip(numbers, lines, strict=True) for value in pair)).tobytes()
+
+
+def _unpack(packed: bytes) -> tuple[tuple[int, int], ...]:
+    values = array("q")
+    values.frombytes(bytes(packed))
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _cut(keys: bytes) -> tuple[bytes, ...]:
+    keys = bytes(keys)
+    return tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))
