@@ -91,12 +91,12 @@ class RallyClient:
         Costs one request where nothing has been received yet.
         """
         if self._seen is None:
-            self._get("sync/changes", {"since": "9999-01-01T00:00:00Z", "limit": 1})
+            self._get("/sync/changes", {"since": "9999-01-01T00:00:00Z", "limit": 1})
         if self._seen is None:
             raise BadAnswer(
                 "rally",
                 "GET",
-                "sync/changes",
+                "/sync/changes",
                 status=200,
                 detail="no Date header in the answer, so the server's time is unknown",
             )
@@ -128,7 +128,7 @@ class RallyClient:
         if updated_since is not None:
             params["updatedSince"] = _since(updated_since)
         try:
-            response = self._get(entity.value, params)
+            response = self._get(f"/{entity.value}", params)
         except Rejected as error:
             if error.status not in (400, 422) or size <= _SMALLEST_PAGE:
                 raise
@@ -139,7 +139,7 @@ class RallyClient:
 
     def get_record(self, entity: Entity, entity_id: str) -> bytes | None:
         """The record as received, or None where the server says 404 or 410."""
-        path = f"{entity.value}/{quote_segment(entity_id)}"
+        path = f"/{entity.value}/{quote_segment(entity_id)}"
         try:
             response = self._get(path)
         except NotFound:
@@ -161,7 +161,7 @@ class RallyClient:
         params: dict[str, str | int] = {"since": _since(since), "limit": limit}
         if entities:
             params["entities"] = ",".join(entity.value for entity in entities)
-        response = self._get("sync/changes", params)
+        response = self._get("/sync/changes", params)
         entries: list[ChangeEntry] = []
         unreadable: list[tuple[bytes, str]] = []
         for raw in read_rows(response):

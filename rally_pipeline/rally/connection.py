@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rally_pipeline.clock import Clock, SystemClock
-from rally_pipeline.rally.client import connect
+from rally_pipeline.rally.client import RallyClient, connect
 from rally_pipeline.rally.mirror import MirrorPolicy, Progress, RallyMirror, no_progress
 from rally_pipeline.warehouse import Warehouse
 
@@ -17,22 +17,35 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_mirror(
-    settings: Settings, *, progress: Progress = no_progress, clock: Clock | None = None
+    settings: Settings,
+    *,
+    client: RallyClient | None = None,
+    progress: Progress = no_progress,
+    clock: Clock | None = None,
+    patience_seconds: float = 0.0,
 ) -> Iterator[RallyMirror]:
     """The mirror of the tenant in the warehouse that the settings name, its tables in place; closed at the end.
 
-    No request is made here.
+    `client` is used instead of a new one, and stays open. No request is made here.
 
     Raises:
         SettingsError: a variable is missing.
         WarehouseError: the warehouse cannot be used; one line says why.
     """
     clock = clock or SystemClock()
-    client = connect(settings, clock=clock)
+    used = client or connect(settings, clock=clock)
     try:
         with Warehouse.open(settings.warehouse, schema=settings.warehouse_schema, clock=clock) as warehouse:
-            mirror = RallyMirror(warehouse, client, MirrorPolicy.of(settings), clock=clock, progress=progress)
+            mirror = RallyMirror(
+                warehouse,
+                used,
+                MirrorPolicy.of(settings),
+                clock=clock,
+                progress=progress,
+                patience_seconds=patience_seconds,
+            )
             mirror.prepare()
             yield mirror
     finally:
-        client.http.close()
+        if client is None:
+            used.http.close()

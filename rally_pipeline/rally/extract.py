@@ -251,6 +251,7 @@ class Extract:
             "finished": instant_text(page.begun),
             "pages": current.state.pages,
             "received": current.state.received,
+            "largest": current.state.largest,
             "step_backs": current.state.step_backs,
             "verified": current.ordered,
             "unmet": tally.unmet,

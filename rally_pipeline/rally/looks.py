@@ -162,8 +162,10 @@ class Settler:
         if len(wanted) < self._policy.list_look_minimum:
             return shown
         since = min(times) - self._policy.overlap
-        offset, largest, poor = 0, 0, 0
-        while len(shown) < len(wanted):
+        # Deleted objects are not expected on a page; if one is there all the same, its mark is settled too.
+        expected = {mark.entity_id for mark in wanted.values() if mark.reason != "deleted"}
+        offset, largest, poor = 0, self._known_page_size(), 0
+        while expected - shown:
             page = self._client.list_page(
                 self._entity, offset=offset, limit=self._policy.page_limit, updated_since=since
             )
@@ -178,6 +180,12 @@ class Settler:
             if not page.rows or len(page.rows) < largest or poor >= 2:
                 break
         return shown
+
+    def _known_page_size(self) -> int:
+        """Rows of the largest page of the last full pass: a shorter page of looks is the last one."""
+        with self._warehouse.reading() as tx:
+            last: dict[str, int] = (tx.state(self._entity.stream) or {}).get("last_pass") or {}
+        return int(last.get("largest", 0))
 
     def _settle_page(self, page: ListPage, wanted: dict[str, Mark]) -> set[str]:
         """Write the wanted rows of the page and clear their marks; returns the ids of those rows."""

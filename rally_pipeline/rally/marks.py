@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rally_pipeline.rally.entities import Entity
@@ -93,13 +93,18 @@ def _upsert_marks(tx: Transaction) -> Any:
             ),
             # A feed entry says more than an absence or a contradiction does.
             "reason": case(
-                (new.reason.in_(_WEAK_REASONS) & dirty.c.reason.not_in(_WEAK_REASONS), dirty.c.reason),
+                (_is_weak(new.reason) & ~_is_weak(dirty.c.reason), dirty.c.reason),
                 else_=new.reason,
             ),
             "attempts": 0,
             "retry_at": None,
         },
     )
+
+
+def _is_weak(reason: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Not `IN`: its list is expanded for each execution, which a batch of parameters does not allow."""
+    return or_(*(reason == weak for weak in _WEAK_REASONS))
 
 
 def marked_among(tx: Transaction, entity: Entity, ids: Sequence[str]) -> set[str]:

@@ -42,7 +42,7 @@ class PassState:
 
     offset: int = 0
     largest: int = 0
-    """Rows of the largest page of this pass."""
+    """Different rows of the largest page of this pass."""
     pages: int = 0
     received: int = 0
     step_backs: int = 0
@@ -155,10 +155,12 @@ class ListPass:
             self._step_back(page.received)
             return None
         self._steps_in_a_row = 0
-        largest = max(state.largest, page.received)
+        # A row that a page shows twice is one row of the list: the offset counts it once, and so does the page size.
+        distinct = len(set(page.keys)) + len(page.nameless)
+        largest = max(state.largest, distinct)
         self._state = replace(
             state,
-            offset=max(0, state.offset + page.received - self._overlap),
+            offset=max(0, state.offset + distinct - self._overlap),
             largest=largest,
             pages=state.pages + 1,
             received=state.received + page.received,

@@ -11,18 +11,17 @@ class Meter:
     """Started when an operation begins."""
 
     def __init__(self, client: RallyClient, clock: Clock) -> None:
-        self._usage = client.http.usage
+        self._http = client.http
         self._clock = clock
-        self._requests = self._usage.requests
-        self._throttled = self._usage.throttled
-        self._waited = self._usage.waited_seconds
+        self._before = self._http.usage
         self._begun = clock.monotonic()
 
     def cost(self) -> Cost:
         """Spent so far."""
+        spent = self._http.usage - self._before
         return Cost(
-            requests=self._usage.requests - self._requests,
-            throttled=self._usage.throttled - self._throttled,
-            waited_seconds=round(self._usage.waited_seconds - self._waited, 3),
+            requests=spent.requests,
+            throttled=spent.throttled,
+            waited_seconds=round(spent.waited_seconds, 3),
             seconds=round(self._clock.monotonic() - self._begun, 3),
         )

@@ -279,7 +279,8 @@ def _key_lists(table: sa.Table, keys: Sequence[Key]) -> list[list[Any]]:
 
 
 def _type(table: sa.Table, column: str) -> str:
-    return str(table.columns[column].type.compile(dialect=_dialect))
+    """The column's type for a cast; a collation is no part of that, and an array of it is no type."""
+    return str(table.columns[column].type.compile(dialect=_dialect)).partition(" COLLATE ")[0]
 
 
 def _names(columns: Sequence[str], prefix: str = "") -> str:

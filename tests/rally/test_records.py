@@ -94,7 +94,11 @@ def test_fields_learnt_from_earlier_records_do_not_appear_in_later_ones() -> Non
     first = decoder.decode(b'{"id":"a","color":"red"}', synced_at="now")
     second = decoder.decode(b'{"id":"b"}', synced_at="now")
     third = decoder.decode(b'{"id":"c","color":null,"size":3}', synced_at="now")
-    assert [row[place] for row in (first, second, third)] == ['{"color":"red"}', None, '{"color":null,"size":3}']
+    assert [row[place] for row in (first, second, third)] == [
+        '{"color":"red"}',
+        None,
+        '{"color":null,"size":3}',
+    ]
 
 
 @pytest.mark.parametrize("text", [r"\u0000", r"a\u0000b", r"\ud800", r"\udfff tail"])
@@ -149,9 +153,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-names = st.sampled_from([field.name for field in Entity.DEALS.fields[1:]]) | st.text(min_size=1, max_size=12).filter(
-    lambda name: name != "id"
-)
+names = st.sampled_from([field.name for field in Entity.DEALS.fields[1:]]) | st.text(
+    min_size=1, max_size=12
+).filter(lambda name: name != "id")
 
 
 @given(st.lists(st.dictionaries(names, json_values, max_size=8), min_size=1, max_size=4))

@@ -54,7 +54,9 @@ class World:
             random=Random(1),
             step=self.step,
         )
-        self.mirror = RallyMirror(self.warehouse, RallyClient(self.http, clock=self.clock), self.policy, clock=self.clock)
+        self.mirror = RallyMirror(
+            self.warehouse, RallyClient(self.http, clock=self.clock), self.policy, clock=self.clock
+        )
         self.mirror.prepare()
 
     def close(self) -> None:
@@ -117,7 +119,9 @@ class World:
             found += [f"{entity.value} {key} is missing" for key in expected.keys() - stored.keys()]
             found += [f"{entity.value} {key} is extra" for key in stored.keys() - expected.keys()]
             for key in expected.keys() & stored.keys():
-                found += [f"{entity.value} {key}: {text}" for text in _unlike(entity, expected[key], stored[key])]
+                found += [
+                    f"{entity.value} {key}: {text}" for text in _unlike(entity, expected[key], stored[key])
+                ]
         return found
 
 
