@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from random import Random
-from typing import Self, TypedDict, Unpack
+from typing import BinaryIO, Self, TypedDict, Unpack
 
 import msgspec
 from urllib3.filepost import encode_multipart_formdata
@@ -48,6 +48,7 @@ class CallOptions(TypedDict, total=False):
     headers: Mapping[str, str] | None
     repeat: bool | None
     limits: Limits | None
+    sink: BinaryIO | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,8 @@ class HttpClient:
             repeat: whether the request may be sent again after a 429, a failure of the server or no answer;
                 None means GET, PUT and DELETE only.
             limits: in place of the client's, for this call.
+            sink: a seekable file that takes the body of a 200 instead of `Response.body`; emptied before each
+                attempt, so that it never holds parts of two answers.
 
         Raises:
             ApiError: one of its subclasses says what came instead.
@@ -215,7 +218,10 @@ class HttpClient:
             content, headers["Content-Type"] = encode_multipart_formdata(
                 {name: (file_name, data, kind)}, boundary=boundary
             )
-        return Request(method, url, headers, content)
+        sink = options.get("sink")
+        if sink is not None:
+            headers["Accept-Encoding"] = "identity"
+        return Request(method, url, headers, content, sink)
 
     def _exchange(self, caller: Caller, request: Request, limits: Limits, *, may_repeat: bool) -> Response:
         """Attempts until one is final, or they or their time are used up."""
@@ -242,6 +248,9 @@ class HttpClient:
         response: Response | None = None
         self._step(f"{name}:before")
         sent_at = self._clock.monotonic()
+        if request.sink is not None:
+            request.sink.seek(0)
+            request.sink.truncate()
         try:
             response = self._transport.send(request, limits)
         except TransportFailure as failure:

@@ -7,7 +7,7 @@ import ssl
 import zlib
 from collections.abc import Iterator
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 import requests.adapters
@@ -88,7 +88,7 @@ class RequestsTransport:
                     allow_redirects=False,
                 )
                 try:
-                    return _read(answer.raw, limits)
+                    return _read(answer.raw, limits, request.sink)
                 finally:
                     # Read to the end, the connection is back in the pool by now; otherwise it is unusable.
                     answer.raw.close()
@@ -108,16 +108,20 @@ def _prepare(request: Request) -> requests.PreparedRequest:
     return prepared
 
 
-def _read(raw: urllib3.HTTPResponse, limits: Limits) -> Response:
-    """Read the body up to the cap and undo its encoding."""
+def _read(raw: urllib3.HTTPResponse, limits: Limits, sink: BinaryIO | None) -> Response:
+    """Read the body up to the cap and undo its encoding; with a sink, pass a 200 on as it comes in."""
     headers = list(raw.headers.iteritems())
     announced = raw.length_remaining
     framed = announced is not None or raw.chunked
     cap = limits.max_body_bytes
     pieces: list[bytes] = []
+    streamed = sink if raw.status == http.client.OK else None
     size = announced if announced is not None and announced > cap else 0
     while size <= cap and (piece := raw.read(_CHUNK, decode_content=False)):
-        pieces.append(piece)
+        if streamed is None:
+            pieces.append(piece)
+        else:
+            streamed.write(piece)
         size += len(piece)
     problem = ""
     if size > cap:
@@ -126,7 +130,9 @@ def _read(raw: urllib3.HTTPResponse, limits: Limits) -> Response:
     if raw.headers.get("transfer-encoding", "chunked").lower() != "chunked":
         problem = problem or "unknown transfer encoding"
     encoding = raw.headers.get("content-encoding", "").strip().lower()
-    if body and not problem and encoding not in ("", "identity"):
+    if streamed is not None and encoding not in ("", "identity"):
+        problem = problem or f"the encoding {escape(encoding[:40])} was not asked for"
+    elif body and not problem and encoding not in ("", "identity"):
         body, problem = _decode(body, encoding, cap)
     return Response(raw.status, headers, body, framed=framed, problem=problem)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Protocol, TypeVar, overload
+from typing import BinaryIO, Protocol, TypeVar, overload
 
 _T = TypeVar("_T")
 
@@ -44,12 +44,16 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as it goes out; `url` is absolute, `headers` are complete."""
+    """One HTTP request as it goes out; `url` is absolute, `headers` are complete.
+
+    `sink`: where the body of a 200 goes instead of into memory, for files; the caller asks for no content encoding.
+    """
 
     method: str
     url: str
     headers: dict[str, str]
     body: bytes | None = None
+    sink: BinaryIO | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url.partition('?')[0]})"

@@ -5,6 +5,7 @@ either.
 from __future__ import annotations
 
 import zlib
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from rally_pipeline.http.transport import Limits, Request, Response, TransportFailure
@@ -51,8 +52,13 @@ class SandboxTransport:
         if answer.stream is not None:
             answer.body = b"".join(answer.stream)
         if answer.fault is None:
-            return _read(answer, answer.body, limits)
-        return self._suffer(answer, answer.fault, limits)
+            response = _read(answer, answer.body, limits)
+        else:
+            response = self._suffer(answer, answer.fault, limits)
+        if request.sink is not None and response.status == HTTPStatus.OK:
+            request.sink.write(response.body)
+            response.body = b""
+        return response
 
     def _suffer(self, answer: Answer, fault: WireFault, limits: Limits) -> Response:
         kind = fault.delivery
