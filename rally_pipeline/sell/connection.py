@@ -1,0 +1,49 @@
+"""From settings to a mirror that is ready for use: the one way for steps, commands and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.sell.client import connect
+from rally_pipeline.sell.device import DeviceClaims
+from rally_pipeline.sell.mirror import Progress, SellMirror, no_progress
+from rally_pipeline.sell.policy import SellPolicy
+from rally_pipeline.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from rally_pipeline.settings import Settings
+
+
+@contextmanager
+def open_mirror(
+    settings: Settings, *, progress: Progress = no_progress, clock: Clock | None = None
+) -> Iterator[SellMirror]:
+    """The mirror of the account in the warehouse that the settings name, its tables in place; closed at the end.
+
+    No request is made here.
+
+    Raises:
+        SettingsError: a variable is missing.
+        WarehouseError: the warehouse cannot be used; one line says why.
+    """
+    clock = clock or SystemClock()
+    client = connect(settings, clock=clock)
+    try:
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, clock=clock, home=settings.home_path
+        ) as warehouse:
+            mirror = SellMirror(
+                warehouse,
+                client,
+                SellPolicy.of(settings),
+                claims=DeviceClaims(settings.home_path / "sell-devices"),
+                clock=clock,
+                progress=progress,
+            )
+            mirror.prepare()
+            yield mirror
+    finally:
+        client.http.close()
