@@ -11,7 +11,7 @@ import heapq
 import random
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -126,14 +126,15 @@ class ChangeFeed:
         self._waited += 1
         heapq.heappush(self._waiting, (visible, self._waited, pending))
 
-    def load(self, entries: list[tuple[int, str, str, str, str | None]]) -> None:
-        """Add past changes `(changed, entity_type, entity_id, action, changed_by)`, all visible from the
-        start.
+    def load(
+        self, changed: Sequence[int], entity_ids: Sequence[str], kinds: Sequence[tuple[str, str, str | None]]
+    ) -> None:
+        """Add past changes, all visible from the start, given as columns in any order; a kind is `(entity type,
+        action, author)`.
         """
-        for changed, entity_type, entity_id, action, changed_by in sorted(
-            entries, key=lambda entry: entry[0]
-        ):
-            self._append(_Pending(None, entity_type, entity_id, action, changed, changed_by), 0)
+        for at in sorted(range(len(changed)), key=changed.__getitem__):
+            entity_type, action, changed_by = kinds[at]
+            self._append(_Pending(None, entity_type, entity_ids[at], action, changed[at], changed_by), 0)
 
     def restart_ids(self, first: int = 1) -> None:
         """Let ids start over, as after the source was restored from a backup."""

@@ -71,6 +71,16 @@ def parse_instant(text: str) -> tuple[int, str]:
     return ticks, offset or ""
 
 
-@lru_cache(maxsize=4096)
 def _second_text(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+    day, rest = divmod(second, 86_400)
+    minute, second = divmod(rest, 60)
+    return f"{_day_text(day)}{_MINUTES[minute]}{_TWO_DIGITS[second]}"
+
+
+@lru_cache(maxsize=4096)
+def _day_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
+
+
+_TWO_DIGITS = [f"{number:02d}" for number in range(60)]
+_MINUTES = [f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440)]

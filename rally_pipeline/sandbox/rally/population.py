@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from array import array
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from . import words
@@ -170,10 +172,10 @@ class Inventor:
             source = self.activity(None, None, None, 0)
         return {name: source[name] for name in names}
 
-    def money(self, digits: int) -> str:
-        """A decimal with cents, as text."""
+    def money(self, digits: int) -> Decimal:
+        """A decimal with cents."""
         whole = self._dice.randrange(10 ** self._dice.randrange(2, digits))
-        return f"{whole}.{self._dice.randrange(100):02d}"
+        return Decimal(f"{whole}.{self._dice.randrange(100):02d}")
 
     def _next_serial(self) -> int:
         self._serial += 1
@@ -199,14 +201,22 @@ class Populator:
         self._dice = dice
         self._now = store.moment().wall // TICKS_PER_SECOND * TICKS_PER_SECOND
         self._fields: dict[str, list[tuple[str, str]]] = {}
-        self._entries: list[tuple[int, str, str, str, str | None]] = []
+        self._changed = array("q")
+        self._changed_ids: list[str] = []
+        self._changed_kinds: list[tuple[str, str, str | None]] = []
+        authors = tuple(owner.email for owner in tenant.owners)
+        self._kinds = {
+            (spec.singular, action): [(spec.singular, action, author) for author in authors]
+            for spec in ENTITIES.values()
+            for action in ("inserted", "updated")
+        }
 
     def populate(self, counts: Mapping[str, int]) -> None:
         """Make and load the records; the youngest change is an hour old."""
         for entity in ENTITIES:
             self._fields[entity] = []
             self._store.load(entity, [self._make(entity) for _ in range(counts[entity])])
-        self._store.feed.load(self._entries)
+        self._store.feed.load(self._changed, self._changed_ids, self._changed_kinds)
 
     def _make(self, entity: str) -> Record:
         dice, spec = self._dice, ENTITIES[entity]
@@ -221,11 +231,15 @@ class Populator:
         record = Record.of(spec, draw_guid(dice), created, updated, fields)
         name = display_name(entity, fields) if entity in ("contacts", "companies") else ""
         self._fields[entity].append((record.id, name))
-        by = dice.choice(self._tenant.owners).email
-        self._entries.append((created, spec.singular, record.id, "inserted", by))
+        self._note_change(created, record.id, spec.singular, "inserted")
         if updated != created:
-            self._entries.append((updated, spec.singular, record.id, "updated", by))
+            self._note_change(updated, record.id, spec.singular, "updated")
         return record
+
+    def _note_change(self, changed: int, record_id: str, singular: str, action: str) -> None:
+        self._changed.append(changed)
+        self._changed_ids.append(record_id)
+        self._changed_kinds.append(self._dice.choice(self._kinds[singular, action]))
 
     def _invent(self, entity: str, created: int) -> dict[str, Any]:
         if entity == "companies":

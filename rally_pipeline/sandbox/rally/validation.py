@@ -90,7 +90,7 @@ def _accept_integer(value: object) -> int:
     return value
 
 
-def _accept_decimal(value: object) -> str:
+def _accept_decimal(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         raise RefusedValueError("Must be a number.")
     try:
@@ -103,7 +103,7 @@ def _accept_decimal(value: object) -> str:
         or abs(number.adjusted()) > _DECIMAL_DIGITS
     ):
         raise RefusedValueError("Is not a decimal number of a usable size.")
-    return f"{number:f}"
+    return Decimal(f"{number:f}")
 
 
 def _accept_instant(value: object) -> str:
