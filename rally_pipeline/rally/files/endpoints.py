@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from rally_pipeline.rally.files.templates import Template
 
 CSV_TYPE = "text/csv; charset=utf-8"
-_UPLOAD_SECONDS = 900.0
-"""Rally answers an upload when it has worked through it; nobody says how long that takes."""
+_TRANSFER_SECONDS = 900.0
+"""Rally answers an upload when it has worked through it, and an export perhaps when it has read everything;
+nobody says how long that takes."""
+MAX_EXPORT_BYTES = 2 << 30
 _MAX_TEMPLATE_BYTES = 1 << 20
 _MAX_RESULT_BYTES = 64 << 20
 _read_result = msgspec.json.Decoder(ImportResult).decode
@@ -38,25 +40,20 @@ class FileEndpoints:
     def __init__(self, http: HttpClient) -> None:
         self._http = http
 
-    def get_template(self, entity: Entity) -> bytes:
-        """The CSV template as the server gives it."""
-        limits = replace(Limits(), max_body_bytes=_MAX_TEMPLATE_BYTES)
-        response = self._http.get(f"/importexport/{entity.value}/template", headers=_ANY, limits=limits)
-        return response.body
-
-    def read_template(self, entity: Entity) -> Template:
-        """The columns that an import may have, as of now.
+    def get_template(self, entity: Entity) -> tuple[bytes, Template]:
+        """The CSV template as the server gives it, and the columns that an import may have by it.
 
         Raises:
             BadAnswer: what the server gives is no template of this entity.
         """
         path = f"/importexport/{entity.value}/template"
+        limits = replace(Limits(), max_body_bytes=_MAX_TEMPLATE_BYTES)
+        content = self._http.get(path, headers=_ANY, limits=limits).body
         try:
-            return read_template(self.get_template(entity).decode("utf-8-sig"), entity)
+            return content, read_template(content.decode("utf-8-sig"), entity)
         except (UnicodeDecodeError, FileError) as error:
-            raise BadAnswer(
-                "rally", "GET", path, status=200, detail=f"the template cannot be used: {error}"
-            ) from None
+            detail = f"the template cannot be used: {error}"
+            raise BadAnswer("rally", "GET", path, status=200, detail=detail) from None
 
     def post_import(self, entity: Entity, file_name: str, body: bytes) -> ImportResult:
         """Upload a CSV, once: whatever happens, it is not sent again by this call.
@@ -67,8 +64,8 @@ class FileEndpoints:
         """
         limits = replace(
             Limits(),
-            read_seconds=_UPLOAD_SECONDS,
-            total_seconds=_UPLOAD_SECONDS,
+            read_seconds=_TRANSFER_SECONDS,
+            total_seconds=_TRANSFER_SECONDS,
             max_body_bytes=_MAX_RESULT_BYTES,
         )
         path = f"/importexport/{entity.value}/import"
@@ -76,6 +73,24 @@ class FileEndpoints:
             path, files=("file", file_name, body, CSV_TYPE), repeat=False, limits=limits
         )
         return _result_of(response, path)
+
+    def download_export(self, entity: Entity, file_format: str, sink: BinaryIO) -> Response:
+        """Stream an export, `csv` or `xlsx`, into a file; the answer's `framed` says whether a cut would
+        show.
+
+        Raises:
+            ApiError: see `HttpClient.request`.
+        """
+        limits = replace(
+            Limits(),
+            read_seconds=_TRANSFER_SECONDS,
+            total_seconds=_TRANSFER_SECONDS,
+            max_body_bytes=MAX_EXPORT_BYTES,
+        )
+        path = f"/importexport/{entity.value}/export"
+        if file_format == "xlsx":
+            path = f"{path}/excel"
+        return self._http.get(path, headers=_ANY, limits=limits, sink=sink)
 
     def read_pipelines(self) -> dict[str, str]:
         """Names of the pipelines by id. No page documents this endpoint: nothing is known where it is missing

@@ -27,20 +27,27 @@ def make_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """A private temporary file in the same folder, moved to `path` when the block has succeeded and removed
-    otherwise. A crash leaves the old file, if there was one, and at most a hidden temporary one."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.", suffix=".part", dir=path.parent)
+def temporary_file(folder: Path, name: str) -> Iterator[Path]:
+    """A private, hidden file in the folder that is gone after the block, unless it was moved away."""
+    handle, found = tempfile.mkstemp(prefix=f".{name[:80]}.", suffix=".part", dir=folder)
     os.close(handle)
-    temporary = Path(name)
+    path = Path(found)
     try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder, moved to `path` when the block has succeeded. A failure or crash
+    leaves the old file as it was, if there was one."""
+    with temporary_file(path.parent, path.stem) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(PRIVATE_FILE)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def hash_file(path: Path) -> tuple[str, int]:

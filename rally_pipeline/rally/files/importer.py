@@ -14,8 +14,9 @@ from rally_pipeline.rally.files.answers import Numbering
 from rally_pipeline.rally.files.endpoints import FileEndpoints
 from rally_pipeline.rally.files.folders import hash_file
 from rally_pipeline.rally.files.headers import arrange
-from rally_pipeline.rally.files.journal import AccountingError, FileRecord, FileStatus, ImportJournal
+from rally_pipeline.rally.files.journal import ImportJournal
 from rally_pipeline.rally.files.known import learn_known_records, needed_entities
+from rally_pipeline.rally.files.manifest import AccountingError, FileRecord, FileStatus
 from rally_pipeline.rally.files.policy import ImportPolicy
 from rally_pipeline.rally.files.problems import FileError, Problem
 from rally_pipeline.rally.files.rejects import rejects_path, write_rejects
@@ -188,7 +189,7 @@ class Importer:
     def _reading(self, entity: Entity, path: Path) -> Iterator[tuple[Template, Staging, Source, list[str]]]:
         """Everything that is needed to read a file through its checks."""
         policy = self._policy
-        template = self._endpoints.read_template(entity)
+        _, template = self._endpoints.get_template(entity)
         expected = {header for known in TEMPLATES.values() for header in known.headers} | set(
             template.headers
         )
@@ -285,7 +286,7 @@ class Importer:
             accepted=0,
             chunks=record.chunks,
             uploads=record.uploads,
-            problems=tuple(opened.journal.read_problems(SHOWN_PROBLEMS)),
+            problems=tuple(opened.journal.outcomes.read_problems(SHOWN_PROBLEMS)),
             notes=tuple(opened.notes),
             rejects=rejects,
             cost=opened.meter.cost(),

@@ -1,31 +1,36 @@
 """The imports' memory in the warehouse: what was fixed before it was sent, what was sent, and what became of
-each row.
+it.
 
 Every change is one transaction under the lease, so that a process that dies at any point leaves a state from
-which the next one goes on. States of an upload:
-
-    planned ──► sending ──► done        a definite answer accounts for every row
-                   │ ├────► refused     a definite answer refuses the upload as a whole
-                   │ └────► split       it was too large, and goes out again in parts
-                   └──► unknown ──► settled   what was found is imported, what is missing goes out in a new
-                   upload
+which the next one goes on.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
 
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.files.chunks import Chunk, read_chunk
-from rally_pipeline.rally.files.matching import KEY_BYTES
+from rally_pipeline.rally.files.manifest import (
+    LETTERS,
+    OPEN_STATES,
+    AccountingError,
+    ChunkState,
+    Decision,
+    FileRecord,
+    FileStatus,
+    PlannedChunk,
+    StoredChunk,
+    cut_keys,
+    pack_rows,
+    unpack_rows,
+)
+from rally_pipeline.rally.files.outcomes import RowOutcomes
 from rally_pipeline.rally.files.problems import Problem
 from rally_pipeline.rally.files.sources import Dialect
 from rally_pipeline.rally.files.tables import import_chunks, import_files, import_rejects, import_row_errors
@@ -34,103 +39,8 @@ from rally_pipeline.rally.files.validation import CheckedRow, Outcome
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table
 
-    from rally_pipeline.rally.files.answers import ImportResult, Numbering
+    from rally_pipeline.rally.files.answers import ImportResult
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
-
-
-class FileStatus(StrEnum):
-    """Where the import of a file stands."""
-
-    STAGING = "staging"
-    """Being read; nothing was sent."""
-    OPEN = "open"
-    """Fixed, and perhaps partly sent: to be gone on with."""
-    DONE = "done"
-    REFUSED = "refused"
-    """The file as a whole; nothing was sent."""
-
-
-class ChunkState(StrEnum):
-    """Where an upload stands; see above."""
-
-    PLANNED = "planned"
-    SENDING = "sending"
-    UNKNOWN = "unknown"
-    DONE = "done"
-    SETTLED = "settled"
-    REFUSED = "refused"
-    SPLIT = "split"
-
-
-OPEN_STATES = (ChunkState.PLANNED, ChunkState.SENDING, ChunkState.UNKNOWN)
-_LETTERS = {Outcome.IMPORTED: b"i", Outcome.DUPLICATE: b"d", Outcome.REFUSED: b"r", Outcome.UNKNOWN: b"u"}
-
-
-class AccountingError(Exception):
-    """IM3 does not hold: the outcomes of an import do not add up to its rows. A defect, never a user's
-    mistake."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """A row of `import_files`."""
-
-    file_name: str
-    status: FileStatus
-    message: str | None
-    rows: int
-    imported: int
-    duplicate: int
-    refused: int
-    unknown: int
-    chunks: int
-    uploads: int
-    upload_limit: int | None
-    numbering: str | None
-    rejects_file: str | None
-    started_at: datetime
-    finished_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredChunk:
-    """A row of `import_chunks` that is still to be decided."""
-
-    number: int
-    round: int
-    state: ChunkState
-    body: bytes
-    rows: tuple[tuple[int, int], ...]
-    """Number and line of each row in the file."""
-    keys: tuple[bytes, ...]
-    sent_at: datetime | None
-
-    def read(self) -> tuple[list[str], list[list[str]]]:
-        """Headers and rows of the body."""
-        return read_chunk(self.body)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedChunk:
-    """An upload to be stored."""
-
-    chunk: Chunk
-    lines: tuple[int, ...]
-    keys: tuple[bytes, ...]
-
-
-@dataclass(slots=True)
-class Decision:
-    """What became of the rows of an upload, by position, with the problems of those that were not
-    imported."""
-
-    state: ChunkState
-    outcomes: list[Outcome]
-    problems: dict[int, list[Problem]] = field(default_factory=dict)
-    result: ImportResult | None = None
-    message: str | None = None
-    numbering: Numbering | None = None
-    resend: PlannedChunk | None = None
 
 
 class ImportJournal:
@@ -141,6 +51,7 @@ class ImportJournal:
         self._entity = entity
         self._sha256 = sha256
         self._stream = f"rally.import.{entity.value}"
+        self.outcomes = RowOutcomes(warehouse, entity, sha256)
 
     # The file
 
@@ -181,8 +92,8 @@ class ImportJournal:
         with self._transaction("stage", lease) as tx:
             if planned is not None:
                 self._insert_chunk(tx, number, planned, replaces=None, round_=0)
-            self._insert_rejects(tx, [(row.row.number, row.cells) for row in rejected])
-            self._insert_errors(
+            self.outcomes.insert_rejects(tx, [(row.row.number, row.cells) for row in rejected])
+            self.outcomes.insert_errors(
                 tx,
                 ((row.row.number, row.row.line, row.outcome, row.problems, "file", None) for row in rejected),
             )
@@ -208,7 +119,7 @@ class ImportJournal:
             AccountingError: a row has no outcome, or more than one.
         """
         with self._transaction("finish", lease) as tx:
-            counts = self._count_outcomes(tx)
+            counts = self.outcomes.count(tx)
             rows = tx.scalar(select(import_files.c.rows).where(self._of(import_files)))
             if sum(counts.values()) != rows:
                 raise AccountingError(f"{rows} rows, but outcomes of {sum(counts.values())}: {dict(counts)}")
@@ -216,7 +127,7 @@ class ImportJournal:
                 update(import_files)
                 .where(self._of(import_files))
                 .values(
-                    **{outcome.value: counts[outcome] for outcome in _LETTERS},
+                    **{outcome.value: counts[outcome] for outcome in LETTERS},
                     status=FileStatus.DONE,
                     rejects_file=rejects_file,
                     finished_at=at,
@@ -247,7 +158,7 @@ class ImportJournal:
             return None
         number, round_, state, body, numbers, keys, sent_at = rows[0]
         return StoredChunk(
-            number, round_, ChunkState(state), bytes(body), _unpack(numbers), _cut(keys), sent_at
+            number, round_, ChunkState(state), bytes(body), unpack_rows(numbers), cut_keys(keys), sent_at
         )
 
     def mark_sending(self, lease: Lease, chunk: StoredChunk, at: datetime) -> None:
@@ -273,7 +184,7 @@ class ImportJournal:
 
     def decide(self, lease: Lease, chunk: StoredChunk, decision: Decision, at: datetime) -> None:
         """Outcomes, errors and the upload of what is missing, in one transaction."""
-        outcomes = b"".join(_LETTERS[outcome] for outcome in decision.outcomes if outcome in _LETTERS)
+        outcomes = b"".join(LETTERS[outcome] for outcome in decision.outcomes if outcome in LETTERS)
         resent = len(decision.outcomes) - len(outcomes)
         if len(decision.outcomes) != len(chunk.rows) or resent != (
             len(decision.resend.lines) if decision.resend else 0
@@ -281,7 +192,7 @@ class ImportJournal:
             raise AccountingError(
                 f"upload {chunk.number}: {len(chunk.rows)} rows, {len(outcomes)} + {resent} outcomes"
             )
-        letters = b"".join(_LETTERS.get(outcome, b"-") for outcome in decision.outcomes)
+        letters = b"".join(LETTERS.get(outcome, b"-") for outcome in decision.outcomes)
         with self._transaction("decide", lease) as tx:
             self._set_chunk(
                 tx,
@@ -332,56 +243,17 @@ class ImportJournal:
             for sha256, number, keys, outcomes, sent_at in map(tuple, tx.execute(query)):
                 if (sha256, number) == (self._sha256, chunk.number):
                     continue
-                pairs = zip(_cut(keys), bytes(outcomes), strict=True)
+                pairs = zip(cut_keys(keys), bytes(outcomes), strict=True)
                 equal = Counter(key for key, letter in pairs if letter == ord("i") and key in wanted)
                 if equal:
                     counted += equal
                     first = sent_at if first is None else min(first, sent_at)
         return counted, first
 
-    # The rejects
-
     def read_headers(self) -> list[str]:
         """The template's columns that rows and rejects are in."""
         with self._warehouse.reading() as tx:
             return list(tx.scalar(select(import_files.c.headers).where(self._of(import_files))) or ())
-
-    def read_rejects(self, *, batch: int = 500) -> Iterator[tuple[int, Outcome, list[str], list[str]]]:
-        """Rows that were not imported, in order of the file: number, outcome, problems, cells."""
-        after = -1
-        while True:
-            rejects = (
-                select(import_rejects.c.row_number, import_rejects.c.cells)
-                .where(self._of(import_rejects), import_rejects.c.row_number > after)
-                .order_by(import_rejects.c.row_number)
-                .limit(batch)
-            )
-            with self._warehouse.reading() as tx:
-                rows = tx.rows(rejects)
-                if not rows:
-                    return
-                found = self._errors_between(tx, rows[0][0], rows[-1][0])
-            for number, cells in rows:
-                errors = found.get(number, [])
-                outcome = Outcome(errors[0][0]) if errors else Outcome.UNKNOWN
-                yield number, outcome, [message for _, message in errors], list(cells)
-            after = rows[-1][0]
-
-    def read_problems(self, limit: int) -> list[Problem]:
-        """The first problems, in order of the file."""
-        from rally_pipeline.rally.files.cells import Fault
-
-        columns = import_row_errors.c
-        query = (
-            select(
-                columns.fault, columns.message, columns.row_number, columns.line_number, columns.column_name
-            )
-            .where(self._of(import_row_errors))
-            .order_by(columns.row_number, columns.no)
-            .limit(limit)
-        )
-        with self._warehouse.reading() as tx:
-            return [Problem(Fault(row[0]), *row[1:]) for row in tx.rows(query)]
 
     # Inside transactions
 
@@ -392,7 +264,7 @@ class ImportJournal:
     def _of(self, table: Table) -> ColumnElement[bool]:
         return (table.c.entity == self._entity.value) & (table.c.sha256 == self._sha256)
 
-    def _transaction(self, name: str, lease: Lease) -> Any:
+    def _transaction(self, name: str, lease: Lease) -> AbstractContextManager[Transaction]:
         return self._warehouse.transaction(f"{self._stream}.{name}", lease)
 
     def _forget(self, tx: Transaction) -> None:
@@ -418,7 +290,7 @@ class ImportJournal:
                 bytes=len(chunk.body),
                 body_sha256=chunk.sha256,
                 body=chunk.body,
-                row_numbers=_pack(chunk.rows, planned.lines),
+                row_numbers=pack_rows(chunk.rows, planned.lines),
                 row_keys=b"".join(planned.keys),
             )
         )
@@ -436,8 +308,8 @@ class ImportJournal:
         if not positions:
             return
         _, cells = chunk.read()
-        self._insert_rejects(tx, [(chunk.rows[place][0], cells[place]) for place in positions])
-        self._insert_errors(
+        self.outcomes.insert_rejects(tx, [(chunk.rows[place][0], cells[place]) for place in positions])
+        self.outcomes.insert_errors(
             tx,
             (
                 (
@@ -451,63 +323,6 @@ class ImportJournal:
             ),
         )
 
-    def _insert_rejects(self, tx: Transaction, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
-        if rows:
-            values = [{**self._key, "row_number": number, "cells": list(cells)} for number, cells in rows]
-            tx.execute(insert(import_rejects), values)
-
-    def _insert_errors(
-        self,
-        tx: Transaction,
-        rows: Iterable[tuple[int, int, Outcome, Sequence[Problem], str, int | None]],
-    ) -> None:
-        values = [
-            {
-                **self._key,
-                "row_number": number,
-                "no": place,
-                "line_number": line,
-                "column_name": problem.column,
-                "outcome": outcome.value,
-                "fault": problem.fault.value,
-                "message": problem.message,
-                "origin": origin,
-                "chunk": chunk,
-            }
-            for number, line, outcome, problems, origin, chunk in rows
-            for place, problem in enumerate(problems, start=1)
-        ]
-        if values:
-            tx.execute(insert(import_row_errors), values)
-
-    def _count_outcomes(self, tx: Transaction) -> Counter[Outcome]:
-        open_chunks = tx.scalar(
-            select(func.count()).where(self._of(import_chunks), import_chunks.c.state.in_(OPEN_STATES))
-        )
-        if open_chunks:
-            raise AccountingError(f"{open_chunks} uploads are not decided yet")
-        query = (
-            select(import_row_errors.c.outcome, func.count(import_row_errors.c.row_number.distinct()))
-            .where(self._of(import_row_errors))
-            .group_by(import_row_errors.c.outcome)
-        )
-        counts = Counter({Outcome(outcome): int(count) for outcome, count in tx.rows(query)})
-        letters = select(import_chunks.c.outcomes).where(self._of(import_chunks))
-        counts[Outcome.IMPORTED] = sum(bytes(row[0] or b"").count(b"i") for row in tx.rows(letters))
-        return counts
-
-    def _errors_between(self, tx: Transaction, first: int, last: int) -> dict[int, list[tuple[str, str]]]:
-        columns = import_row_errors.c
-        query = (
-            select(columns.row_number, columns.outcome, columns.column_name, columns.message)
-            .where(self._of(import_row_errors), columns.row_number.between(first, last))
-            .order_by(columns.row_number, columns.no)
-        )
-        found: dict[int, list[tuple[str, str]]] = {}
-        for number, outcome, column, message in tx.rows(query):
-            found.setdefault(number, []).append((outcome, f"{column}: {message}" if column else message))
-        return found
-
 
 def _counts(result: ImportResult | None) -> dict[str, int]:
     if result is None:
@@ -518,18 +333,3 @@ def _counts(result: ImportResult | None) -> dict[str, int]:
         "skipped": result.skipped,
         "texts": len(result.errors),
     }
-
-
-def _pack(numbers: Sequence[int], lines: Sequence[int]) -> bytes:
-    return array("q", (value for pair in zip(numbers, lines, strict=True) for value in pair)).tobytes()
-
-
-def _unpack(packed: bytes) -> tuple[tuple[int, int], ...]:
-    values = array("q")
-    values.frombytes(bytes(packed))
-    return tuple(zip(values[::2], values[1::2], strict=True))
-
-
-def _cut(keys: bytes) -> tuple[bytes, ...]:
-    keys = bytes(keys)
-    return tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))

@@ -78,6 +78,14 @@ def learn_known_records(
     return uncovered
 
 
+def count_records(warehouse: Warehouse, entity: Entity) -> int | None:
+    """Records of the entity in the mirror; None if no full extract of it has ended yet."""
+    with warehouse.reading() as tx:
+        if _complete_to(tx, entity) is None:
+            return None
+        return tx.count(ENTITY_TABLES[entity])
+
+
 def _complete_to(tx: Transaction, entity: Entity) -> datetime | None:
     """Up to when the mirror of the entity has every record that exists; None if it never was complete."""
     last_pass = (tx.state(entity.stream) or {}).get("last_pass")

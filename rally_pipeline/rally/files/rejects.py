@@ -36,7 +36,7 @@ def write_rejects(journal: ImportJournal, source: Path, *, guarded: bool) -> Pat
     Raises:
         OSError: the folder cannot be written to.
     """
-    rows = journal.read_rejects()
+    rows = journal.outcomes.read_rejects()
     first = next(rows, None)
     if first is None:
         return None

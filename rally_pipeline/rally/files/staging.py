@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rally_pipeline.rally.files.cells import Fault
 from rally_pipeline.rally.files.chunks import Chunk, ChunkCutter, ChunkLimits, RowSizeError
-from rally_pipeline.rally.files.journal import PlannedChunk
+from rally_pipeline.rally.files.manifest import PlannedChunk
 from rally_pipeline.rally.files.matching import RecognitionKey
 from rally_pipeline.rally.files.problems import Problem
 from rally_pipeline.rally.files.validation import CheckedRow, Outcome

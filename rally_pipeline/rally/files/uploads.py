@@ -27,15 +27,15 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.answers import Attribution, ImportResult, Numbering, RowText, attribute
 from rally_pipeline.rally.files.cells import Fault
 from rally_pipeline.rally.files.chunks import Chunk, RowEncoder
-from rally_pipeline.rally.files.journal import (
+from rally_pipeline.rally.files.journal import ImportJournal
+from rally_pipeline.rally.files.known import find_existing
+from rally_pipeline.rally.files.manifest import (
     AccountingError,
     ChunkState,
     Decision,
-    ImportJournal,
     PlannedChunk,
     StoredChunk,
 )
-from rally_pipeline.rally.files.known import find_existing
 from rally_pipeline.rally.files.matching import RowMatcher, Sighting
 from rally_pipeline.rally.files.newcomers import read_records
 from rally_pipeline.rally.files.problems import Problem

@@ -189,36 +189,32 @@ def find_formula(path: Path) -> str | None:
     """The coordinate of the first cell of any sheet that is a formula, or None."""
     import openpyxl
 
-    workbook = openpyxl.load_workbook(path, read_only=True, data_only=False, keep_links=False)
-    try:
+    with path.open("rb") as file:
+        workbook = openpyxl.load_workbook(file, read_only=True, data_only=False, keep_links=False)
         for sheet in workbook.worksheets:
-            for row in sheet.iter_rows():
-                for cell in row:
-                    if cell.data_type == "f":
-                        return f"{sheet.title}!{cell.coordinate}"
-        return None
-    finally:
-        workbook.close()
+            for cell in (cell for row in sheet.iter_rows() for cell in row):
+                if cell.data_type == "f":
+                    return f"{sheet.title}!{cell.coordinate}"
+    return None
 
 
-def write_workbook(path: Path, title: str, headers: Iterable[str], rows: Iterable[Iterable[str]]) -> int:
+def write_workbook(path: Path, title: str, headers: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """A workbook of one sheet with every cell as text, so that nothing in it can be taken for a formula or
-    reshaped as a number or date. Returns the number of rows below the header."""
+    reshaped as a number or date. Control characters, which XLSX cannot hold, become U+FFFD.
+    """
     import openpyxl
     from openpyxl.cell import WriteOnlyCell
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     workbook = openpyxl.Workbook(write_only=True)
     sheet = workbook.create_sheet(title)
 
     def cell(text: str) -> Any:
-        made = WriteOnlyCell(sheet, value=text)
+        made = WriteOnlyCell(sheet, value=ILLEGAL_CHARACTERS_RE.sub("\ufffd", text))
         made.data_type = "s"
         return made
 
     sheet.append([cell(header) for header in headers])
-    written = 0
     for row in rows:
         sheet.append([cell(text) if text else None for text in row])
-        written += 1
     workbook.save(path)
-    return written
