@@ -72,6 +72,8 @@ class Cron:
     original: str
     expressions: tuple[str, ...]
     cadence: Cadence
+    minutes: frozenset[int]
+    hours: frozenset[int]
     warnings: tuple[str, ...] = ()
 
 
@@ -130,7 +132,7 @@ def read_cron(text: str) -> Cron:
         )
     times = f"{_write_field(minutes, _MINUTE)} {_write_field(hours, _HOUR)}"
     expressions = tuple(f"{times} {_write_days(part)}" for part in _split_leap_day(days))
-    return Cron(text, expressions, cadence, tuple(dict.fromkeys(warnings)))
+    return Cron(text, expressions, cadence, minutes, hours, tuple(dict.fromkeys(warnings)))
 
 
 @cache

@@ -37,22 +37,23 @@ class RunFollower:
             ApiError: the remote refuses (401, 403) or is not the API.
         """
         end = self._clock.monotonic() + policy.deadline_seconds
-        pause, polls, status = policy.first_poll_seconds, 0, ""
+        pause, polls = policy.first_poll_seconds, 0
+        known: Run | None = None
         while True:
             run = self._look(request, run_id)
             polls += 1
-            if run is not None and run.status != status:
-                status = run.status
+            if run is not None and (known is None or run.status != known.status):
                 self._tell(run)
                 self._history.record([run], origin=origin, dagster_run_id=request.dagster_run_id)
-            if run is not None and run.is_terminal:
-                return run, polls
-            if run is not None:
-                check_deadline(run, policy, self._now)
+            known = run or known
+            if known is not None and known.is_terminal:
+                return known, polls
             left = end - self._clock.monotonic()
+            if known is not None and (left <= 0 or is_overdue(known, policy, self._now)):
+                raise stuck(known, policy)
             if left <= 0:
                 raise RunStuck(
-                    f"run {run_id} of sync {request.sync_id} could not be followed to its end within"
+                    f"run {run_id} of sync {request.sync_id} could not be looked at for"
                     f" {_span(policy.deadline_seconds)}; it may still go on in SignalSmith"
                 )
             self._clock.sleep(min(pause, left))
@@ -88,16 +89,18 @@ class RunFollower:
         self._notice(text if known else f"{text}, which is no known status: counted as not ended")
 
 
-def check_deadline(run: Run, policy: RunPolicy, now: ServerNow) -> None:
-    """Raises `RunStuck` where a run that has not ended is older than the deadline."""
-    if run.created_at is None:
-        return
-    if now() - run.created_at > timedelta(seconds=policy.deadline_seconds):
-        raise RunStuck(
-            f"run {run.id} of sync {run.sync_id} is {run.status} since {when(run.created_at)}, longer than"
-            f" {_span(policy.deadline_seconds)}: nothing is triggered behind it. SignalSmith has no call to cancel"
-            " a run: end it there, or raise deadline_minutes in the sync's options"
-        )
+def is_overdue(run: Run, policy: RunPolicy, now: ServerNow) -> bool:
+    """Whether a run that has not ended is older than the deadline."""
+    return run.created_at is not None and now() - run.created_at > timedelta(seconds=policy.deadline_seconds)
+
+
+def stuck(run: Run, policy: RunPolicy) -> RunStuck:
+    """The error for a run that does not end."""
+    return RunStuck(
+        f"run {run.id} of sync {run.sync_id} is {run.status} since {when(run.created_at)}, longer than"
+        f" {_span(policy.deadline_seconds)}: nothing is triggered behind it. SignalSmith has no call to cancel a run:"
+        " end it there, or raise deadline_minutes in the sync's options"
+    )
 
 
 def _span(seconds: float) -> str:

@@ -52,7 +52,8 @@ class RunRequest:
     """A run is wanted. The same `key` again means the same run.
 
     Attributes:
-        tick: the scheduled instant, with the `zone` of its cron; None for a run that somebody wants now.
+        tick: the scheduled instant; None for a run that somebody wants now.
+        zone, cron: how the tick came about; they matter on the days when the clocks change.
         not_before: data changed then, so a run that was at work earlier does not do.
         dagster_run_id: who follows the run, for the history.
     """
@@ -61,6 +62,7 @@ class RunRequest:
     key: str
     tick: datetime | None = None
     zone: str = "UTC"
+    cron: str = ""
     not_before: datetime | None = None
     dagster_run_id: str | None = None
 

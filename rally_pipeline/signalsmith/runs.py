@@ -25,7 +25,7 @@ from rally_pipeline.signalsmith.errors import (
     SignalSmithError,
     SyncGone,
 )
-from rally_pipeline.signalsmith.following import RunFollower, check_deadline
+from rally_pipeline.signalsmith.following import RunFollower, is_overdue, stuck
 from rally_pipeline.signalsmith.intents import Intents, State
 from rally_pipeline.signalsmith.options import Ownership
 from rally_pipeline.signalsmith.records import Run, Sync
@@ -141,12 +141,12 @@ class SyncRunner:
             if adopted is not None:
                 return _Decision(adopted.id, ADOPTED)
         sync = self._read_sync(request)
-        found = self._find_run(request, sync, policy)
+        found, runs = self._find_run(request, sync, policy)
+        intent = intent or self._trigger.note(request, runs)
         if found is not None:
             if _must_end_first(request, found):
                 return _Decision(found.id, ATTACHED, sync, first=True)
-            fresh = intent or self._trigger.note(request, [])
-            self._intents.write(fresh.bound(found.id, ATTACHED), lease)
+            self._intents.write(intent.bound(found.id, ATTACHED), lease)
             return _Decision(found.id, ATTACHED, sync)
         _check_ownership(sync, policy)
         try:
@@ -168,18 +168,20 @@ class SyncRunner:
                 " to update the definitions"
             ) from error
 
-    def _find_run(self, request: RunRequest, sync: Sync, policy: RunPolicy) -> Run | None:
-        """The run to attach to. For a tick SignalSmith gets some grace to start one by itself."""
+    def _find_run(self, request: RunRequest, sync: Sync, policy: RunPolicy) -> tuple[Run | None, list[Run]]:
+        """The run to attach to, and all runs as listed. For a tick SignalSmith gets some grace to start one."""
         if request.tick is None:
-            return self._live(self._client.list_runs(request.sync_id), policy)
-        window = tick_window(request.tick, request.zone)
+            runs = self._client.list_runs(request.sync_id)
+            return self._live(runs, policy), runs
+        window = tick_window(request.tick, request.zone, request.cron)
         claimed = self._intents.claimed(request.sync_id, besides=request.key)
         runs = self._runs_since(request, window)
         chosen = _first_of(runs, window, claimed)
         if chosen is None and sync.schedules_itself and policy.ownership is not Ownership.DRIVE:
             runs = self._wait_for_own_run(request, window, claimed, policy) or runs
             chosen = _first_of(runs, window, claimed)
-        return chosen or _first_of(runs, window, set()) or self._live(runs, policy)
+        exact = TickWindow(window.tick, window.tick, window.tick)
+        return chosen or _first_of(runs, exact, set()) or self._live(runs, policy), runs
 
     def _wait_for_own_run(
         self, request: RunRequest, window: TickWindow, claimed: set[str], policy: RunPolicy
@@ -206,7 +208,8 @@ class SyncRunner:
         """
         live = [run for run in runs if not run.is_terminal]
         for run in reversed(live):
-            check_deadline(run, policy, self._now)
+            if is_overdue(run, policy, self._now):
+                raise stuck(run, policy)
         waiting = [run for run in live if run.status == "pending"]
         return next(iter([*waiting, *live]), None)
 
@@ -247,7 +250,7 @@ def _clock_change(request: RunRequest) -> float:
     """How much longer a tick can take to be decided on the days when the clocks change."""
     if request.tick is None:
         return 0.0
-    window = tick_window(request.tick, request.zone)
+    window = tick_window(request.tick, request.zone, request.cron)
     return (window.last - window.first).total_seconds()
 
 

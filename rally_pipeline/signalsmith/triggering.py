@@ -61,9 +61,7 @@ class Trigger:
         self._step = step
         self._notice = notice
 
-    def start(
-        self, request: RunRequest, intent: Intent | None, policy: RunPolicy, lease: Lease
-    ) -> tuple[Run, str]:
+    def start(self, request: RunRequest, intent: Intent, policy: RunPolicy, lease: Lease) -> tuple[Run, str]:
         """The started or adopted run and its origin.
 
         Raises:
@@ -71,7 +69,7 @@ class Trigger:
             TriggerUnknown: it cannot be told whether or which run was started.
             ApiError: it is certain that nothing was started.
         """
-        current = intent or self.note(request, [run.id for run in self._client.list_runs(request.sync_id)])
+        current = intent
         while current.attempts < MOST_TRIGGERS:
             current = self._intents.write(current.sending(), lease)
             try:
@@ -120,15 +118,15 @@ class Trigger:
             self._clock.sleep(min(pause, left))
             pause *= 2
 
-    def note(self, request: RunRequest, run_ids: list[str]) -> Intent:
-        """A new intent: what is there now, and the server's time."""
+    def note(self, request: RunRequest, runs: list[Run]) -> Intent:
+        """A new intent: the runs that are there now, and the server's time."""
         return Intent(
             request.sync_id,
             request.key,
             State.REFUSED,
             0,
             self._now(),
-            tuple(run_ids),
+            tuple(run.id for run in runs),
             dagster_run_id=request.dagster_run_id,
         )
 
