@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
@@ -73,12 +74,13 @@ def add_marks(tx: Transaction, entity: Entity, hints: Iterable[Hint], *, seen: d
             "attempts": 0,
         }
     if rows:
-        tx.connection.execute(_upsert_marks(tx), list(rows.values()))
+        tx.connection.execute(_upsert_marks(tx.connection.dialect.name), list(rows.values()))
     return len(rows)
 
 
-def _upsert_marks(tx: Transaction) -> Any:
-    insert = postgresql.insert if tx.connection.dialect.name == "postgresql" else sqlite.insert
+@cache
+def _upsert_marks(dialect: str) -> Any:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = insert(dirty)
     new = statement.excluded
     return statement.on_conflict_do_update(

@@ -187,14 +187,16 @@ class RecordDecoder:
 
 
 def read_id(raw: bytes | memoryview) -> str | None:
-    """The id of a record, or None where it has no usable one."""
+    """The id of a record, or None where it has no usable one; also of a record that cannot be stored."""
     try:
-        entity_id = _read_object(raw).get("id")
-    except RecordError:
+        entity_id = json.loads(bytes(raw), parse_int=_read_digits).get("id")
+    except (ValueError, AttributeError, RecursionError):
         return None
-    if type(entity_id) is int:
-        return str(entity_id)
-    return entity_id if isinstance(entity_id, str) and entity_id else None
+    return clean_text(entity_id) if isinstance(entity_id, str) and entity_id else None
+
+
+def _read_digits(digits: str) -> str:
+    return digits
 
 
 def _read_object(raw: bytes | memoryview) -> dict[str, Any]:

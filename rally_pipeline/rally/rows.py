@@ -41,6 +41,7 @@ class PageWriter:
         self._entity = entity
         self._decoder = decoder
         self._table = ENTITY_TABLES[entity]
+        self._poison: set[str] = set()
 
     def write(
         self,
@@ -77,14 +78,11 @@ class PageWriter:
                 written,
             )
         for raw in nameless:
-            reason = "the record has no usable id"
-            tx.quarantine(
-                self._entity.stream,
-                f"hash:{blake2b(memoryview(raw), digest_size=16).hexdigest()}",
-                reason,
-                bytes(memoryview(raw)),
-            )
-            written.quarantined += 1
+            held = bytes(memoryview(raw))
+            key = f"hash:{blake2b(held, digest_size=16).hexdigest()}"
+            tx.quarantine(self._entity.stream, key, "the record has no usable id", held)
+            written.quarantined += key not in self._poison
+            self._poison.add(key)
         if fresh and self._has_quarantined(tx):
             self._release(tx, [ids[place] for place in fresh if ids[place] not in poison])
         return written
@@ -112,8 +110,11 @@ class PageWriter:
             poison.update((place_of[row[0]], reason) for row, reason in result.rejected)
         for place, reason in poison.items():
             tx.quarantine(self._entity.stream, ids[place], reason, bytes(memoryview(raws[place])))
-        written.quarantined += len(poison)
-        return {ids[place] for place in poison}
+        refused_ids = {ids[place] for place in poison}
+        # Pages overlap: a record that is refused twice in one run is counted once.
+        written.quarantined += len(refused_ids - self._poison)
+        self._poison |= refused_ids
+        return refused_ids
 
     def _has_quarantined(self, tx: Transaction) -> bool:
         statement = select(quarantine.c.key).where(quarantine.c.source == self._entity.stream).limit(1)

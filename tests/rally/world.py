@@ -8,7 +8,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from rally_pipeline.http.budget import HeaderBudget
 from rally_pipeline.http.client import HttpClient
@@ -16,10 +16,11 @@ from rally_pipeline.rally.client import RallyClient
 from rally_pipeline.rally.entities import Entity, FieldType
 from rally_pipeline.rally.mirror import RallyMirror
 from rally_pipeline.rally.policy import MirrorPolicy
-from rally_pipeline.rally.tables import ENTITY_TABLES, dirty
+from rally_pipeline.rally.tables import ENTITY_TABLES, dirty, metadata
 from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.transport import SandboxTransport
 from rally_pipeline.warehouse import Warehouse
+from rally_pipeline.warehouse.tables import leases, sync_state
 
 KEY = "rk_test_reader"
 
@@ -81,6 +82,15 @@ class World:
         self._crash_at = None
         self.warehouse.close()
         self.open()
+        # A dead process is recognised by its id; this process lives on.
+        with self.warehouse.transaction("bury") as tx:
+            tx.execute(update(leases).values(holder=None))
+
+    def forget(self) -> None:
+        """Begin with an empty warehouse again, in the same database."""
+        with self.warehouse.transaction("forget") as tx:
+            for table in [*metadata.sorted_tables, sync_state]:
+                tx.execute(delete(table))
 
     def extract(self, entities: Iterable[Entity] = tuple(Entity)) -> dict[Entity, Any]:
         return {entity: self.mirror.extract(entity) for entity in entities}
