@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rally_pipeline.clock import Clock, SystemClock
-from rally_pipeline.sell.client import connect
+from rally_pipeline.sell.client import SellClient, connect
 from rally_pipeline.sell.device import DeviceClaims
 from rally_pipeline.sell.mirror import Progress, SellMirror, no_progress
 from rally_pipeline.sell.policy import SellPolicy
@@ -19,26 +20,33 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_mirror(
-    settings: Settings, *, progress: Progress = no_progress, clock: Clock | None = None
+    settings: Settings,
+    *,
+    client: SellClient | None = None,
+    progress: Progress = no_progress,
+    clock: Clock | None = None,
+    patience_seconds: float = 0.0,
 ) -> Iterator[SellMirror]:
     """The mirror of the account in the warehouse that the settings name, its tables in place; closed at the end.
 
-    No request is made here.
+    `client` is used instead of a new one, and stays open. Another writer on the queue is waited for up to
+    `patience_seconds`. No request is made here.
 
     Raises:
         SettingsError: a variable is missing.
         WarehouseError: the warehouse cannot be used; one line says why.
     """
     clock = clock or SystemClock()
-    client = connect(settings, clock=clock)
+    used = client or connect(settings, clock=clock)
+    policy = replace(SellPolicy.of(settings), lease_wait_seconds=patience_seconds)
     try:
         with Warehouse.open(
             settings.warehouse, schema=settings.warehouse_schema, clock=clock, home=settings.home_path
         ) as warehouse:
             mirror = SellMirror(
                 warehouse,
-                client,
-                SellPolicy.of(settings),
+                used,
+                policy,
                 claims=DeviceClaims(settings.home_path / "sell-devices"),
                 clock=clock,
                 progress=progress,
@@ -46,4 +54,5 @@ def open_mirror(
             mirror.prepare()
             yield mirror
     finally:
-        client.http.close()
+        if client is None:
+            used.http.close()

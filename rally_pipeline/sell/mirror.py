@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.sell import device as devices
 from rally_pipeline.sell import landing, marks
-from rally_pipeline.sell.apply import QUEUE_SOURCE
 from rally_pipeline.sell.client import SellClient
 from rally_pipeline.sell.device import Device, DeviceClaims
 from rally_pipeline.sell.drain import STREAM, DrainTally, QueueDrain
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int | None], None]
 """`(stream, done, total)`; the total is None while it is unknown."""
+
+Answer = TypeVar("Answer")
 
 _LEASE_SECONDS = 300.0
 """Longer than any one call with its repetitions, so that a slow server costs no take-over."""
@@ -172,6 +173,15 @@ class SellMirror:
 
     # ------------------------------------------------------------------ status
 
+    def landed_items(self) -> int:
+        """Items in the landing table."""
+        return self.read(lambda tx: tx.count(queue_items))
+
+    def read(self, question: Callable[[Transaction], Answer]) -> Answer:
+        """The answer to a question, asked in one read transaction."""
+        with self._warehouse.reading() as tx:
+            return question(tx)
+
     def status(self) -> SellStatus:
         """How the tables stand. Makes no request."""
         with self._warehouse.reading() as tx:
@@ -190,6 +200,7 @@ class SellMirror:
                 tables=tuple(self._table_status(tx, entity, held, checked_at) for entity in Entity),
                 synced_through=synced_through,
                 lag_seconds=(self._clock.now() - synced_through).total_seconds() if synced_through else None,
+                checked_at=checked_at,
                 stopped_reason=run.get("stopped_reason"),
                 acks_pending=landing.count_pending(tx),
                 raw_items=int(tx.scalar(raw) or 0),
@@ -257,11 +268,6 @@ class SellMirror:
             }
             tx.set_state(_RUN, run)
         return unresent, held
-
-
-def quarantine_sources(entities: Sequence[Entity] = tuple(Entity)) -> tuple[str, ...]:
-    """Where quarantined records of Sell say they came from."""
-    return (QUEUE_SOURCE, *(entity.stream for entity in entities))
 
 
 def _instant(text: str | None) -> datetime | None:

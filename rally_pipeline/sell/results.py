@@ -163,6 +163,8 @@ class SellStatus:
     tables: tuple[TableStatus, ...]
     synced_through: datetime | None
     lag_seconds: float | None
+    checked_at: datetime | None
+    """Server time at the end of the last drain."""
     stopped_reason: str | None
     acks_pending: int
     raw_items: int
