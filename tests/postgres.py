@@ -65,7 +65,7 @@ class PostgresServer:
         for folder in (self.folder, data):
             _give_away(folder)
         subprocess.run(
-            [program("initdb"), "-D", data, "-U", "postgres", "-A", "trust"]
+X
             + ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
             check=True,
             capture_output=True,

@@ -16,7 +16,10 @@ from rally_pipeline.warehouse.types import Text
 
 MAX_NAME_BYTES = 63
 
-_SQLITE_COLUMNS = "SELECT m.name, c.name, c.type FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c WHERE m.type = 'table'"
+_SQLITE_COLUMNS = (
+    "SELECT m.name, c.name, c.type FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c "
+    "WHERE m.type = 'table'"
+)
 _POSTGRESQL_COLUMNS = (
     "SELECT c.relname, a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
     "JOIN pg_class c ON c.oid = a.attrelid "

@@ -36,6 +36,10 @@ _POSTGRESQL_PLACE = (
     "SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
     "current_schema(), 'warehouse_identity'::regclass::oid::bigint"
 )
+_CLUSTER_IS_VISIBLE = (
+    "SELECT has_function_privilege('pg_control_system()', 'execute') "
+    "AND has_function_privilege('pg_control_checkpoint()', 'execute')"
+)
 _POSTGRESQL_CLUSTER = (
     "SELECT (SELECT system_identifier::text FROM pg_control_system()), "
     "(SELECT timeline_id FROM pg_control_checkpoint())"
@@ -125,8 +129,7 @@ def postgresql_place(connection: sa.Connection) -> dict[str, Any]:
     """What tells these tables from their copies; cluster facts are absent where the server hides them."""
     database, database_oid, schema, table_oid = connection.exec_driver_sql(_POSTGRESQL_PLACE).one()
     system, timeline = None, None
-    visible = "SELECT has_function_privilege('pg_control_system()', 'execute') AND has_function_privilege('pg_control_checkpoint()', 'execute')"
-    if connection.exec_driver_sql(visible).scalar():
+    if connection.exec_driver_sql(_CLUSTER_IS_VISIBLE).scalar():
         system, timeline = connection.exec_driver_sql(_POSTGRESQL_CLUSTER).one()
     return {
         "kind": "postgresql",
@@ -171,7 +174,9 @@ def count_up(connection: sa.Connection) -> tuple[str, int]:
     return row.id, row.witness_count
 
 
-def compare(row: sa.Row[Any], place: dict[str, Any], witness: tuple[str, int] | None) -> Identity:
+def compare(
+    row: sa.Row[*tuple[Any, ...]], place: dict[str, Any], witness: tuple[str, int] | None
+) -> Identity:
     """Judge the identity row against the place where it was found and the witness beside it."""
     reasons = _place_differences(row.place, place)
     if witness is not None and witness[0] != row.id:

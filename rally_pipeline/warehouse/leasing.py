@@ -21,6 +21,10 @@ from rally_pipeline.clock import Clock
 from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld
 from rally_pipeline.warehouse.tables import leases
 
+_COMPARE_AND_SET = leases.update().where(
+    leases.c.stream == sa.bindparam("held_stream"), leases.c.fence == sa.bindparam("held_fence")
+)
+
 
 @dataclass
 class Lease:
@@ -111,7 +115,7 @@ def take(connection: sa.Connection, stream: str, ttl_seconds: float, clock: Cloc
     return Lease(stream, fence, ttl_seconds, os.getpid(), row.commits)
 
 
-def _first_row(connection: sa.Connection, stream: str) -> sa.Row[Any]:
+def _first_row(connection: sa.Connection, stream: str) -> sa.Row[*tuple[Any, ...]]:
     """Create the stream's row; of two processes that try at once the later one waits and then finds it taken."""
     if connection.dialect.name == "sqlite":
         from sqlalchemy.dialects.sqlite import insert
@@ -128,9 +132,13 @@ def check(connection: sa.Connection, lease: Lease, clock: Clock) -> None:
         FenceLost: somebody else took the stream over, or this process is a fork of the holder.
     """
     matched = connection.execute(
-        leases.update()
-        .where(leases.c.stream == lease.stream, leases.c.fence == lease.fence)
-        .values(commits=lease.commits + 1, expires_at=clock.now() + timedelta(seconds=lease.ttl_seconds))
+        _COMPARE_AND_SET,
+        {
+            "held_stream": lease.stream,
+            "held_fence": lease.fence,
+            "commits": lease.commits + 1,
+            "expires_at": clock.now() + timedelta(seconds=lease.ttl_seconds),
+        },
     ).rowcount
     if matched != 1 or lease.process_id != os.getpid():
         raise FenceLost(lease.stream, lease.fence)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from rally_pipeline.warehouse import values
 from rally_pipeline.warehouse.errors import RowRefused
-from rally_pipeline.warehouse.types import BigInteger, Double, ExactDecimal, Instant, Json, Text
+from rally_pipeline.warehouse.types import BigInteger, Double, ExactDecimal, Instant, Json
 
 Value = str | int | float | bool | None
 Row = tuple[Value, ...]
@@ -21,7 +21,7 @@ Key = Any
 """One value for a primary key of one column, a tuple of values for more."""
 
 DELETED_AT = "_deleted_at"
-_GUARDS = (Instant, BigInteger, Text, Double)
+_GUARDS = (Instant, BigInteger, Double)
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Plan:
     touch: frozenset[str]
     key_of: Callable[[Row], Key]
     guard_of: Callable[[Row], Value] | None
+    content_of: Callable[[Row], Row]
+    """The values of the compared columns."""
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -68,13 +70,9 @@ class Plan:
         return tuple(name for name in self.columns if name not in self.keys)
 
     @property
-    def revives(self) -> bool:
-        """Whether the table has a deletion mark that the rows do not speak of: writing a row clears it."""
-        return DELETED_AT in self.table.columns and DELETED_AT not in self.columns
-
-    def kind(self, column: str) -> sa.types.TypeEngine[Any]:
-        """The column's type."""
-        return self.table.columns[column].type
+    def marks(self) -> tuple[str, ...]:
+        """The table's deletion mark if the rows do not speak of it: writing a row clears it."""
+        return (DELETED_AT,) if DELETED_AT in self.table.columns and DELETED_AT not in self.columns else ()
 
     def distinct(self, rows: Sequence[Row]) -> Sequence[Row]:
         """One row per key: the greatest guard wins, among equals (and without a guard) the last."""
@@ -87,18 +85,14 @@ class Plan:
         by_key.clear()
         for row in rows:
             rival = by_key.get(key_of(row))
-            if rival is None or not _greater(guard_of(rival), guard_of(row)):
+            if rival is None or not greater(guard_of(rival), guard_of(row)):
                 by_key[key_of(row)] = row
         return list(by_key.values())
 
 
-def _greater(left: Any, right: Any) -> bool:
+def greater(left: Any, right: Any) -> bool:
+    """Whether one guard is greater than the other; an absent one has no say."""
     return left is not None and right is not None and left > right
-
-
-def is_older(stored: Any, incoming: Any) -> bool:
-    """Whether the guard refuses the incoming row; an absent guard on either side has no say."""
-    return _greater(stored, incoming)
 
 
 def primary_key(table: sa.Table) -> tuple[str, ...]:
@@ -125,11 +119,14 @@ def plan_rows(
     missing = [name for name in keys if name not in columns]
     if missing:
         raise ValueError(f"table {table.name}: the key columns {missing} must be among the columns")
-    if guard is not None and (guard not in columns or not isinstance(table.columns[guard].type, _GUARDS)):
-        raise ValueError(
-            f"table {table.name}: {guard} cannot guard: not among the columns, or not comparable as stored"
-        )
+    if guard is not None:
+        comparable = guard in columns and isinstance(table.columns[guard].type, _GUARDS)
+        if not comparable or guard in keys or guard in touch:
+            raise ValueError(
+                f"table {table.name}: {guard} cannot guard: it must be a compared column with an instant or a number"
+            )
     positions = {name: number for number, name in enumerate(columns)}
+    compared = [positions[name] for name in columns if name not in keys and name not in touch]
     return Plan(
         table=table,
         columns=columns,
@@ -138,7 +135,14 @@ def plan_rows(
         touch=touch,
         key_of=itemgetter(*(positions[name] for name in keys)),
         guard_of=itemgetter(positions[guard]) if guard is not None else None,
+        content_of=_tuple_getter(compared),
     )
+
+
+def _tuple_getter(positions: Sequence[int]) -> Callable[[Row], Row]:
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda row: tuple(row[position] for position in positions)
 
 
 def check_row(plan: Plan, row: Row) -> str | None:

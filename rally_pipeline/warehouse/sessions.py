@@ -20,7 +20,7 @@ from rally_pipeline.warehouse.tables import leases
 
 RECONNECT_ATTEMPTS = 6
 STAGES = "rally_stages"
-"""Key of `Connection.info`: the staging tables known to exist; a rollback may have taken them away."""
+"""Key of `Connection.info`: what is known of the staging tables; a rollback may have taken them away."""
 _FIRST_READ = {"sqlite": "SELECT 1 FROM sqlite_master", "postgresql": "SELECT 1"}
 _log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Sessions:
             )
         _log.warning("%s: the connection was lost after '%s' had been committed", self.place, name)
 
-    def _lease_row(self, held: Lease) -> sa.Row[Any] | None:
+    def _lease_row(self, held: Lease) -> sa.Row[*tuple[Any, ...]] | None:
         query = sa.select(leases.c.fence, leases.c.commits).where(leases.c.stream == held.stream)
         for attempt in range(RECONNECT_ATTEMPTS):
             try:

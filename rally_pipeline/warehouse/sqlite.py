@@ -6,14 +6,14 @@ transactions leave DDL behind after a rollback), `secure_delete` (deleted people
 
 from __future__ import annotations
 
-import operator
 import os
 import sqlite3
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter, length_hint
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -28,14 +28,14 @@ from rally_pipeline.warehouse.plans import (
     Row,
     UpsertResult,
     check_row,
-    is_older,
+    greater,
     primary_key,
     refusal,
 )
 from rally_pipeline.warehouse.types import Boolean
 
 CHECK_SECONDS = 0.25
-_quote = sqlite_dialect.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
+_quote = sqlite_dialect.dialect().identifier_preparer.quote
 
 
 def database_file(url: sa.URL) -> Path:
@@ -110,7 +110,9 @@ def create_engine(file: Path, lock_wait_seconds: float) -> sa.Engine:
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
         for pragma in (
+            "page_size=8192",
             "journal_mode=WAL",
+            "wal_autocheckpoint=4000",
             "synchronous=FULL",
             "secure_delete=ON",
             "foreign_keys=OFF",
@@ -134,8 +136,7 @@ def check_file(connection: sa.Connection, file: Path) -> None:
     Raises:
         WarehouseDamaged: the check found damage.
     """
-    driver = connection.connection.dbapi_connection
-    assert isinstance(driver, sqlite3.Connection)
+    driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
     end = time.monotonic() + CHECK_SECONDS
     driver.set_progress_handler(lambda: time.monotonic() > end, 10_000)
     try:
@@ -156,33 +157,51 @@ class SqliteBulk:
     """Bulk statements over one connection inside an open transaction."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        driver = connection.connection.dbapi_connection
-        assert isinstance(driver, sqlite3.Connection)
-        self._driver = driver
+        self._driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
 
     def upsert(self, plan: Plan, rows: Sequence[Row]) -> UpsertResult:
-        """See `Transaction.upsert`. The write lock makes counting before writing exact."""
+        """See `Transaction.upsert`. Under the write lock, what was compared is what will be written over."""
         batch = plan.distinct(rows)
-        duplicates = len(rows) - len(batch)
-        found = self._stored_guards(plan, batch)
-        older: list[Key] = []
-        if plan.guard_of is not None and found:
-            key_of, guard_of = plan.key_of, plan.guard_of
-            older = [key_of(row) for row in batch if is_older(found.get(key_of(row)), guard_of(row))]
-        before = self._driver.total_changes
-        rejected = self._write_each(plan, _upsert_sql(plan), batch)
-        changed = self._driver.total_changes - before
-        refused = {plan.key_of(row) for row, _ in rejected}
-        older = [key for key in older if key not in refused] if refused else older
-        inserted = len(batch) - len(found) - len(refused - found.keys())
+        fresh, changed, older = self._sort(plan, batch)
+        unwritten = self._write_each(plan, _upsert_sql(plan), fresh)
+        rejected = unwritten + self._write_each(plan, _upsert_sql(plan), changed)
+        inserted = len(fresh) - len(unwritten)
+        updated = len(changed) - (len(rejected) - len(unwritten))
         return UpsertResult(
             inserted=inserted,
-            updated=changed - inserted,
-            unchanged=len(batch) - changed - len(older) - len(rejected),
+            updated=updated,
+            unchanged=len(batch) - inserted - updated - len(older) - len(rejected),
             older=older,
             rejected=rejected,
-            duplicates=duplicates,
+            duplicates=len(rows) - len(batch),
         )
+
+    def _sort(self, plan: Plan, batch: Sequence[Row]) -> tuple[Sequence[Row], list[Row], list[Key]]:
+        """New rows, different rows, and the keys of rows that the guard keeps out."""
+        sql = _fetch_sql(plan.table, (*plan.compared, *plan.marks))
+        width = len(plan.keys)
+        found = self._driver.execute(sql, (_key_list([plan.key_of(row) for row in batch]),)).fetchall()
+        if not found:
+            return batch, [], []
+        stored_key, contents = itemgetter(*range(width)), slice(width, width + len(plan.compared))
+        stored = {stored_key(row): row for row in found}
+        guard = width + plan.compared.index(plan.guard) if plan.guard is not None else None
+        fresh: list[Row] = []
+        changed: list[Row] = []
+        older: list[Key] = []
+        for row in batch:
+            known = stored.get(plan.key_of(row))
+            if known is None:
+                fresh.append(row)
+            elif known[contents] == plan.content_of(row) and not any(known[contents.stop :]):
+                continue
+            elif (
+                guard is not None and plan.guard_of is not None and greater(known[guard], plan.guard_of(row))
+            ):
+                older.append(plan.key_of(row))
+            else:
+                changed.append(row)
+        return fresh, changed, older
 
     def insert_new(self, plan: Plan, rows: Sequence[Row]) -> list[Row]:
         """Insert the rows whose key is not there yet (the first of each key) and return them."""
@@ -218,11 +237,6 @@ class SqliteBulk:
         bound = (_key_list(keys),) if at is None else (at, _key_list(keys))
         return self._driver.execute(_delete_sql(table, at is not None), bound).rowcount
 
-    def _stored_guards(self, plan: Plan, batch: Sequence[Row]) -> dict[Key, Any]:
-        wanted = () if plan.guard is None else (plan.guard,)
-        found = self.fetch(plan.table, wanted, [plan.key_of(row) for row in batch])
-        return {key: values[0] if values else None for key, values in found}
-
     def _write_each(self, plan: Plan, sql: str, rows: Sequence[Row]) -> list[tuple[Row, str]]:
         """Write row by row in C; a refused row is noted and the rest goes on (a failed statement undoes itself)."""
         rejected: list[tuple[Row, str]] = []
@@ -234,7 +248,7 @@ class SqliteBulk:
                 reason = diagnosis.data_reason(error)
                 if reason is None or not self._driver.in_transaction:
                     raise
-                row = rows[len(rows) - operator.length_hint(remaining) - 1]
+                row = rows[len(rows) - length_hint(remaining) - 1]
                 rejected.append((row, check_row(plan, row) or reason))
             else:
                 return rejected
@@ -277,9 +291,12 @@ def _keys_in(table: sa.Table) -> str:
 
 @lru_cache(maxsize=512)
 def _fetch_sql(table: sa.Table, columns: tuple[str, ...]) -> str:
-    return (
-        f"SELECT {_names((*primary_key(table), *columns))} FROM {_quote(table.name)} WHERE {_keys_in(table)}"
-    )
+    keys = primary_key(table)
+    parts = ["j.value"] if len(keys) == 1 else [f"json_extract(j.value, '$[{n}]')" for n in range(len(keys))]
+    match = " AND ".join(f"t.{_quote(name)} = {part}" for name, part in zip(keys, parts, strict=True))
+    # CROSS JOIN fixes the order: one index lookup per key.
+    wanted = _names((*keys, *columns), "t.")
+    return f"SELECT {wanted} FROM json_each(?) AS j CROSS JOIN {_quote(table.name)} AS t ON {match}"
 
 
 @lru_cache(maxsize=512)
@@ -309,16 +326,6 @@ def _insert_sql(plan: Plan) -> str:
 @lru_cache(maxsize=512)
 def _upsert_sql(plan: Plan) -> str:
     base = f"{_insert_sql(plan)} ON CONFLICT ({_names(plan.keys)}) DO"
-    if not plan.assigned:
-        return f"{base} NOTHING"
-    table = _quote(plan.table.name)
     changes = [f"{_quote(name)} = excluded.{_quote(name)}" for name in plan.assigned]
-    differs = [f"{table}.{_quote(name)} IS NOT excluded.{_quote(name)}" for name in plan.compared]
-    if plan.revives:
-        changes.append(f"{_quote(DELETED_AT)} = NULL")
-        differs.append(f"{table}.{_quote(DELETED_AT)} IS NOT NULL")
-    condition = f"({' OR '.join(differs) or 'FALSE'})"
-    if plan.guard is not None:
-        guard = _quote(plan.guard)
-        condition += f" AND ({table}.{guard} > excluded.{guard}) IS NOT TRUE"
-    return f"{base} UPDATE SET {', '.join(changes)} WHERE {condition}"
+    changes += [f"{_quote(name)} = NULL" for name in plan.marks]
+    return f"{base} UPDATE SET {', '.join(changes)}" if changes else f"{base} NOTHING"

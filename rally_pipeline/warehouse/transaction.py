@@ -10,9 +10,14 @@ import sqlalchemy as sa
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.settings import DeleteMode
-from rally_pipeline.warehouse import evolution, identity, quarantine, values
+from rally_pipeline.warehouse import evolution, identity, values
+from rally_pipeline.warehouse import quarantine as quarantining
 from rally_pipeline.warehouse.plans import DELETED_AT, Key, Plan, Row, UpsertResult, plan_rows
 from rally_pipeline.warehouse.tables import sync_state
+
+_OF_STREAM = sync_state.c.stream == sa.bindparam("of_stream")
+_GET_STATE = sa.select(sync_state.c.value).where(_OF_STREAM)
+_SET_STATE = sync_state.update().where(_OF_STREAM)
 
 
 class Bulk(Protocol):
@@ -78,17 +83,14 @@ class Transaction:
 
     def state(self, stream: str) -> dict[str, Any] | None:
         """The stream's state as last set, or None."""
-        value = self.scalar(sa.select(sync_state.c.value).where(sync_state.c.stream == stream))
+        value = self.scalar(_GET_STATE, {"of_stream": stream})
         return dict(value) if value is not None else None
 
     def set_state(self, stream: str, value: Mapping[str, Any]) -> None:
         """Replace the stream's state; it is committed with everything else of this transaction."""
         fields = {"value": dict(value), "updated_at": self._clock.now()}
-        matched = self.execute(
-            sync_state.update().where(sync_state.c.stream == stream).values(**fields)
-        ).rowcount
-        if not matched:
-            self.execute(sync_state.insert().values(stream=stream, **fields))
+        if not self.execute(_SET_STATE, {"of_stream": stream, **fields}).rowcount:
+            self.execute(sync_state.insert(), {"stream": stream, **fields})
 
     # Rows in bulk
 
@@ -167,17 +169,17 @@ class Transaction:
 
     def quarantine(self, source: str, key: str, reason: str, raw: bytes | str) -> None:
         """Keep a record that cannot be stored; the same source and key again counts one attempt more."""
-        quarantine.put(self.connection, source, key, reason, raw, self._clock.now())
+        quarantining.put(self.connection, source, key, reason, raw, self._clock.now())
 
     def release(self, source: str, key: str) -> bool:
         """Take a record out of the quarantine; return whether it was there."""
-        return quarantine.release(self.connection, source, key)
+        return quarantining.release(self.connection, source, key)
 
     def quarantined(
         self, source: str | None = None, *, limit: int = 1_000
-    ) -> list[quarantine.QuarantinedRecord]:
+    ) -> list[quarantining.QuarantinedRecord]:
         """The oldest records of a source (None: of all sources)."""
-        return list(quarantine.read(self.connection, source, limit))
+        return list(quarantining.read(self.connection, source, limit))
 
     # Lineage
 

@@ -20,7 +20,7 @@ class _Stored(sa.types.TypeDecorator[Any]):
     """A type with one SQLite and one PostgreSQL representation."""
 
     cache_ok = True
-    impl = sa.Text
+    impl: Any = sa.Text
 
     def postgresql_type(self) -> sa.types.TypeEngine[Any]:
         raise NotImplementedError
@@ -45,7 +45,7 @@ class Text(_Stored):
     def postgresql_type(self) -> sa.types.TypeEngine[Any]:
         return sa.Text(collation="C") if self.collated else sa.Text()
 
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002 (SQLAlchemy's signature)
         return values.clean_text(value) if isinstance(value, str) else value
 
 
@@ -63,7 +63,7 @@ class Instant(_Stored):
         text = values.instant_text(value)
         return text if dialect.name == "sqlite" else values.parse_instant(text)
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
         if isinstance(value, str):
             return values.parse_instant(value)
         return value.astimezone(UTC) if isinstance(value, datetime) else None
@@ -83,7 +83,7 @@ class ExactDecimal(_Stored):
         text = values.decimal_text(value)
         return text if dialect.name == "sqlite" else Decimal(text)
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Decimal | None:
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Decimal | None:  # noqa: ARG002
         return None if value is None else Decimal(values.decimal_text(value))
 
 
@@ -152,5 +152,5 @@ class Boolean(_Stored):
     def sqlite_type(self) -> sa.types.TypeEngine[Any]:
         return sa.Integer()
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> bool | None:
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> bool | None:  # noqa: ARG002
         return None if value is None else bool(value)

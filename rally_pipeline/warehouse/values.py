@@ -25,7 +25,7 @@ _sorted_json = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
 def clean_text(value: str) -> str:
-    """Replace U+0000 and lone surrogates, which no database stores alike, by U+FFFD; return the same object if clean."""
+    """Replace U+0000 and lone surrogates, which databases store differently, by U+FFFD; the same object if clean."""
     if value.isascii():
         return value if "\0" not in value else value.replace("\0", REPLACEMENT)
     return _UNSTORABLE.sub(REPLACEMENT, value)
@@ -82,7 +82,7 @@ def decimal_text(value: str | int | Decimal) -> str:
             not exact.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
-        raise ValueError(f"a {type(value).__name__} is not an exact decimal")  # noqa: TRY004 (a value problem)
+        raise ValueError(f"a {type(value).__name__} is not an exact decimal")
     if isinstance(value, int):
         if abs(value) >= 10**MAX_DECIMAL_DIGITS:
             raise ValueError(f"a number of more than {MAX_DECIMAL_DIGITS:,} digits")
@@ -98,7 +98,7 @@ def decimal_text(value: str | int | Decimal) -> str:
         number = value
     if not number.is_finite():
         raise ValueError(f"{number} is not a finite number")
-    sign, digits, exponent = number.as_tuple()
+    _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     if not any(digits):
         return "0"
