@@ -64,12 +64,9 @@ class PostgresServer:
         data.mkdir(mode=0o700)
         for folder in (self.folder, data):
             _give_away(folder)
+        options = ["-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         subprocess.run(
-X
-            + ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
-            check=True,
-            capture_output=True,
-            user=_system_user(),
+            [program("initdb"), "-D", data, *options], check=True, capture_output=True, user=_system_user()
         )
 
     def start(self) -> None:
