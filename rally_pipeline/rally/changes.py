@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("id", "changed_at", "entity_type", "entity_id", "action", "changed_by", "recorded_at")
 _ACTIONS = ("inserted", "updated", "deleted")
 _LIMIT_FACTOR = 10
+_CLOCK_JITTER = timedelta(seconds=2)
 _INT64_MAX = 2**63 - 1
 
 
@@ -123,6 +124,8 @@ class ChangeReader:
         while True:
             position = _required(state.position)
             page = self._ask(_instant(position))
+            if self._begin_again(state, page):
+                continue
             self._check_known(state, page)
             kept = self._kept(state, page, position)
             ends = not page.entries or page.entries[-1].changed_at <= position
@@ -130,6 +133,15 @@ class ChangeReader:
             self._progress(FEED_STREAM, self.tally.received, None)
             if ends:
                 return
+
+    def _begin_again(self, state: FeedState, page: ChangePage) -> bool:
+        """Whether the server's clock was set back meanwhile: then the read starts from what it stamps now."""
+        stamped = page.answered - timedelta(seconds=1)
+        if stamped >= _instant(_required(state.read_started)) - _CLOCK_JITTER:
+            return False
+        state.read_started = instant_text(stamped)
+        state.position = min(_required(state.position), instant_text(stamped - self._policy.overlap))
+        return True
 
     def _ask(self, since: datetime, entity: Entity | None = None) -> ChangePage:
         """One page; of a single entity with a larger limit, where a tie group may not fit a page."""
@@ -249,7 +261,11 @@ class ChangeReader:
         Raises:
             SnapshotRequired: the oldest entry is later than `start` and is not the tenant's first.
         """
-        oldest = self._client.changes(datetime(1970, 1, 1, tzinfo=UTC), limit=1).entries[:1]
+        try:
+            oldest = self._client.changes(datetime(1970, 1, 1, tzinfo=UTC), limit=1).entries[:1]
+        except Rejected:
+            # A server that refuses what it has forgotten will refuse the read itself, if it must.
+            return
         if oldest and oldest[0].id > 1 and oldest[0].changed_at > instant_text(start):
             raise SnapshotRequired(
                 f"the feed's oldest entry is of {oldest[0].changed_at[:16]} UTC, so changes since"

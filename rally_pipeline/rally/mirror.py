@@ -204,9 +204,10 @@ class RallyMirror:
             state = FeedState.load(tx)
             reasons = requirements(tx)
             through = datetime.fromisoformat(state.cursor) if state.cursor else None
-            gaps = find_gaps(tx, through) if through else []
+            base = datetime.fromisoformat(state.base) if state.base else None
+            gaps = find_gaps(tx, base, through) if base and through else []
         return Coverage(
-            base=datetime.fromisoformat(state.base) if state.base else None,
+            base=base,
             through=through,
             gaps=tuple(gaps),
             snapshot_required=next(iter(reasons.values()), None),

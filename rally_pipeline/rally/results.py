@@ -164,7 +164,7 @@ class Coverage:
     """How far the feed's log is complete."""
 
     base: datetime | None
-    """From here on the log is complete."""
+    """From here on the log must be complete; what lies before is covered by the full extract."""
     through: datetime | None
     gaps: tuple[tuple[datetime, datetime], ...]
     snapshot_required: str | None

@@ -76,11 +76,9 @@ def count_entries(tx: Transaction, window: datetime) -> int:
     return int(tx.scalar(statement) or 0)
 
 
-def find_gaps(tx: Transaction, through: datetime) -> list[tuple[datetime, datetime]]:
-    """Stretches between the earliest closed window and `through` that no closed window covers."""
-    first: datetime | None = tx.scalar(select(func.min(feed_windows.c.window_start)))
-    if first is None:
-        return []
+def find_gaps(tx: Transaction, since: datetime, through: datetime) -> list[tuple[datetime, datetime]]:
+    """Stretches of [since, through) that no closed window covers."""
+    first = floor_hour(since)
     known = closed_starts(tx, first, through)
     gaps: list[tuple[datetime, datetime]] = []
     for window in hours(first, through):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_delete_between_any_two_pages_loses_no_row(
         world = small_world(make_sqlite_world, order)
         victim = company_ids(world)[place]
         world.sandbox.before(
-            request_number, lambda: world.sandbox.rally.delete("companies", victim), path="/companies"
+            request_number, partial(world.sandbox.rally.delete, "companies", victim), path="/companies"
         )
         world.forget()
         world.mirror.extract(Entity.COMPANIES)

@@ -22,7 +22,7 @@ def _maker(url: str, folder: Path) -> Iterator[MakeDesk]:
         *,
         records: Any = 0,
         seed: int = 1,
-        mirrored: bool = True,
+        mirrored: bool = False,
         rally: dict[str, Any] | None = None,
         policy: dict[str, Any] | None = None,
         **switches: Any,

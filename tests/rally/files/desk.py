@@ -73,11 +73,15 @@ class Desk(World):
     def chunks(self) -> list[tuple[Any, ...]]:
         columns = import_chunks.c
         with self.warehouse.reading() as tx:
-            return tx.rows(select(columns.chunk, columns.state, columns.rows, columns.bytes).order_by(columns.chunk))
+            return tx.rows(
+                select(columns.chunk, columns.state, columns.rows, columns.bytes).order_by(columns.chunk)
+            )
 
     def chunk_message(self, number: int) -> str | None:
         with self.warehouse.reading() as tx:
-            message: str | None = tx.scalar(select(import_chunks.c.message).where(import_chunks.c.chunk == number))
+            message: str | None = tx.scalar(
+                select(import_chunks.c.message).where(import_chunks.c.chunk == number)
+            )
             return message
 
     def errors(self) -> list[tuple[int, str | None, str, str]]:

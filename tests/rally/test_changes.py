@@ -1,0 +1,372 @@
+"""The change feed: nothing is passed over, nothing is recorded twice, and what cannot be known is said."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from rally_pipeline.rally.changes import SnapshotRequired
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.tables import changes, feed_windows
+from tests.rally.conftest import MakeWorld
+from tests.rally.world import Crash, World
+
+
+def recorded(world: World) -> int:
+    with world.warehouse.reading() as tx:
+        return tx.count(changes)
+
+
+def touch(world: World, number: int, *, entity: str = "contacts", start: int = 0) -> None:
+    """Update records without letting time pass: one tie group."""
+    ids = [record["id"] for record in world.sandbox.rally.truth()[entity]]
+    for entity_id in ids[start : start + number]:
+        world.sandbox.rally.update(entity, entity_id, {"notes": f"touched {number}"})
+
+
+@pytest.mark.parametrize("first_group", range(1, 10))
+def test_a_tie_group_across_a_page_end_is_read_whole(make_sqlite_world: MakeWorld, first_group: int) -> None:
+    """The page ends after ten entries, inside the second group."""
+    world = make_sqlite_world(
+        records={"contacts": 40}, feed_max_limit=10, policy={"feed_capacity_floor": 10, "overlap_seconds": 5}
+    )
+    world.extract([Entity.CONTACTS])
+    world.pass_time(60)
+    touch(world, first_group)
+    world.pass_time(1)
+    touch(world, 9, start=12)
+    world.pass_time(1)
+    touch(world, 9, start=24)
+    world.pass_time(60)
+    world.catch_up()
+    assert recorded(world) == first_group + 18
+    assert world.differences() == []
+
+
+def test_a_tie_group_larger_than_a_page_is_read_entity_by_entity_or_ends_in_a_full_extract(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    world = make_sqlite_world(
+        records={"contacts": 60, "companies": 20},
+        feed_max_limit=10,
+        policy={"feed_capacity_floor": 10, "overlap_seconds": 5},
+    )
+    world.extract()
+    world.pass_time(60)
+    touch(world, 7)
+    touch(world, 7, entity="companies")
+    world.pass_time(60)
+    result, _ = world.catch_up()
+    assert result.snapshot_required is None
+    assert result.recorded == 14
+    touch(world, 45)
+    world.pass_time(60)
+    result, _ = world.catch_up()
+    assert "than a feed page can hold" in (result.snapshot_required or "")
+    assert world.differences() == []
+    world.pass_time(60)
+    assert world.catch_up()[0].snapshot_required is None
+    assert world.mirror.coverage().problem is None
+
+
+def test_a_late_entry_behind_the_position_is_found_and_its_lateness_reported(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    world = make_sqlite_world(records={"contacts": 30}, policy={"overlap_seconds": 120})
+    world.extract([Entity.CONTACTS])
+    world.pass_time(30)
+    world.sandbox.rally.switch(late_seconds=50, late_share=1.0)
+    touch(world, 5)
+    world.sandbox.rally.switch(late_seconds=0)
+    world.pass_time(2)
+    touch(world, 5, start=10)
+    world.pass_time(1)
+    world.catch_up()
+    world.pass_time(80)
+    result, _ = world.catch_up()
+    assert result.recorded > 0
+    assert 0 < result.late_seconds <= 50
+    world.pass_time(100)
+    world.catch_up()
+    assert recorded(world) == 10
+    assert world.differences() == []
+
+
+def test_an_entry_later_than_the_overlap_is_repaired_and_counted_by_the_comparison(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(records={"contacts": 30}, policy={"overlap_seconds": 20})
+    world.extract([Entity.CONTACTS])
+    world.sandbox.rally.switch(no_entry_share=1.0)
+    touch(world, 3)
+    world.pass_time(100)
+    world.catch_up()
+    assert len(world.differences()) == 3 * 2
+    outcome = world.mirror.verify(Entity.CONTACTS)
+    assert (outcome.stale, outcome.missing, outcome.extra) == (3, 0, 0)
+    healed = world.mirror.verify(Entity.CONTACTS, heal=True)
+    assert healed.repaired == 3
+    assert world.differences() == []
+    assert world.mirror.verify(Entity.CONTACTS).differences == 0
+    assert world.mirror.status().reconcile_repairs == 0
+
+
+def test_a_crash_at_any_step_loses_and_doubles_nothing(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(
+        records={"contacts": 40, "companies": 20}, feed_max_limit=12, policy={"feed_capacity_floor": 10}
+    )
+    world.extract()
+    for step in range(1, 400, 5):
+        world.pass_time(120)
+        world.sandbox.rally.mutate(12, over_seconds=10, entities=["contacts", "companies"])
+        world.pass_time(30)
+        world.crash_at(step)
+        try:
+            world.catch_up()
+        except Crash:
+            world.restart()
+            world.catch_up()
+        else:
+            break
+        assert world.differences() == [], f"crash at step {step}"
+        assert world.marks() == [], f"crash at step {step}"
+    assert 20 < step < 395
+    with world.warehouse.reading() as tx:
+        twice = select(changes.c.id).group_by(changes.c.id).having(func.count() > 1)
+        assert tx.rows(twice) == []
+
+
+def test_two_readers_at_once_do_not_disturb_each_other(make_world: MakeWorld) -> None:
+    from rally_pipeline.warehouse import LeaseHeld
+
+    world = make_world(records={"contacts": 30})
+    world.extract([Entity.CONTACTS])
+    world.pass_time(60)
+    touch(world, 5)
+    world.pass_time(60)
+    with world.warehouse.lease("rally.feed"), pytest.raises(LeaseHeld, match=r"rally\.feed"):
+        world.mirror.read_changes()
+    assert recorded(world) == 0
+    world.catch_up()
+    assert world.differences() == []
+
+
+def test_windows_are_closed_only_when_the_cursor_has_passed_their_end(make_world: MakeWorld) -> None:
+    world = make_world(records={"contacts": 30}, policy={"overlap_seconds": 120})
+    world.extract([Entity.CONTACTS])
+    now = world.clock.now()
+    end_of_hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    world.pass_time((end_of_hour - now).total_seconds() + 60)
+    world.catch_up()
+    assert world.mirror.windows_to_close(world.clock.now()) == [end_of_hour - timedelta(hours=1)]
+    world.pass_time(120)
+    world.catch_up()
+    assert world.mirror.windows_to_close(world.clock.now()) == []
+    assert world.mirror.coverage().gaps == ()
+
+
+def test_reading_windows_again_adds_what_is_missing_and_nothing_else(make_world: MakeWorld) -> None:
+    world = make_world(records={"contacts": 60}, policy={"overlap_seconds": 60})
+    world.extract([Entity.CONTACTS])
+    start = world.clock.now().replace(minute=0, second=0, microsecond=0)
+    for hour in range(6):
+        touch(world, 4, start=hour * 5)
+        world.pass_time(3_600)
+    world.catch_up()
+    assert recorded(world) == 24
+    _lose(world, start + timedelta(hours=2), start + timedelta(hours=3))
+    result = world.mirror.read_changes(start, start + timedelta(hours=5))
+    assert result.recorded == 4
+    again = world.mirror.read_changes(start, start + timedelta(hours=5))
+    assert (again.recorded, again.marked) == (0, 0)
+    world.pass_time(5)
+    world.catch_up()
+    assert world.differences() == []
+
+
+def _lose(world: World, start: datetime, end: datetime) -> None:
+    with world.warehouse.transaction("lose") as tx:
+        tx.execute(changes.delete().where(changes.c.changed_at >= start, changes.c.changed_at < end))
+
+
+def test_a_window_older_than_the_retention_is_an_error_never_an_empty_success(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    world = make_sqlite_world(records={"contacts": 30}, policy={"overlap_seconds": 60})
+    world.extract([Entity.CONTACTS])
+    start = world.clock.now().replace(minute=0, second=0, microsecond=0)
+    touch(world, 5)
+    world.pass_time(7_200)
+    world.catch_up()
+    touch(world, 5, start=10)
+    world.pass_time(60)
+    world.catch_up()
+    world.sandbox.rally.switch(retention_seconds=3_600)
+    with pytest.raises(SnapshotRequired, match="retention"):
+        world.mirror.read_changes(start, start + timedelta(hours=1))
+    _lose(world, start, start + timedelta(hours=1))
+    with pytest.raises(SnapshotRequired, match="may have been forgotten"):
+        world.mirror.read_changes(start, start + timedelta(hours=1))
+
+
+@pytest.mark.parametrize("answer", ["silent", "error"])
+def test_a_pause_longer_than_the_retention_asks_for_a_full_extract(
+    make_sqlite_world: MakeWorld, answer: str
+) -> None:
+    world = make_sqlite_world(records={"contacts": 40}, policy={"overlap_seconds": 60})
+    world.extract()
+    touch(world, 5)
+    world.pass_time(300)
+    world.catch_up()
+    world.sandbox.rally.switch(retention_seconds=3_600, retention_answer=answer)
+    world.pass_time(600)
+    victim = world.sandbox.rally.truth()["contacts"][0]["id"]
+    world.sandbox.rally.delete("contacts", victim)
+    world.pass_time(20_000)
+    touch(world, 3, start=20)
+    world.pass_time(100)
+    result = world.mirror.read_changes()
+    assert result.snapshot_required is not None
+    assert "a full extract is required" in (world.mirror.coverage().problem or "")
+    world.extract()
+    world.pass_time(100)
+    world.catch_up()
+    assert world.mirror.coverage().problem is None
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"), [(1, "ids start over"), (None, "came again with other content")]
+)
+def test_ids_that_start_over_ask_for_a_full_extract(
+    make_sqlite_world: MakeWorld, first: int | None, reason: str
+) -> None:
+    world = make_sqlite_world(records={"contacts": 40}, policy={"overlap_seconds": 60})
+    world.extract()
+    touch(world, 10)
+    world.pass_time(300)
+    world.catch_up()
+    with world.warehouse.reading() as tx:
+        known = int(tx.scalar(select(func.min(changes.c.id))))
+    world.sandbox.rally.restart_feed_ids(first or known)
+    touch(world, 4, start=20)
+    world.pass_time(300)
+    result, _ = world.catch_up()
+    assert reason in (result.snapshot_required or "")
+    world.pass_time(300)
+    world.catch_up()
+    assert world.differences() == []
+
+
+def test_a_feed_that_was_cleared_asks_for_a_full_extract(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 40}, policy={"overlap_seconds": 300})
+    world.extract()
+    world.pass_time(10)
+    touch(world, 10)
+    world.pass_time(60)
+    world.catch_up()
+    world.sandbox.rally.clear_feed()
+    world.pass_time(60)
+    assert "are gone from the feed" in (world.mirror.read_changes().snapshot_required or "")
+
+
+def test_a_future_entry_does_not_pull_the_cursor_forward(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 30}, ahead_seconds=7_200, ahead_share=1.0)
+    world.extract()
+    touch(world, 5)
+    world.pass_time(60)
+    result = world.mirror.read_changes()
+    assert result.cursor <= world.clock.now()
+    world.sandbox.rally.switch(ahead_seconds=0)
+    touch(world, 5, start=10)
+    world.pass_time(120)
+    world.catch_up()
+    assert world.differences() == []
+
+
+def test_an_unknown_entry_is_parked_and_nothing_else_is_held_up(make_world: MakeWorld) -> None:
+    world = make_world(records={"contacts": 30})
+    world.extract()
+    world.pass_time(60)
+    world.sandbox.rally.entry(entity_type="invoice", entity_id="i-1", action="updated")
+    touch(world, 5)
+    world.pass_time(60)
+    result, _ = world.catch_up()
+    assert result.parked == 1
+    assert result.snapshot_required is None
+    assert world.differences() == []
+    with world.warehouse.reading() as tx:
+        assert "invoice" in tx.quarantined("rally.feed")[0].reason
+
+
+def test_one_poll_is_one_request_and_names_the_windows(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 30})
+    assert world.mirror.poll().cursor is None
+    world.extract()
+    world.pass_time(120)
+    world.catch_up()
+    before = world.requests()
+    assert world.mirror.poll().windows == ()
+    touch(world, 5)
+    world.pass_time(10)
+    poll = world.mirror.poll()
+    assert world.requests() == before + 2
+    assert poll.entries == 5
+    assert poll.windows == (world.clock.now().replace(minute=0, second=0, microsecond=0),)
+    assert recorded(world) == 0
+
+
+def test_a_server_clock_that_is_set_back_loses_nothing(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 60}, policy={"overlap_seconds": 60})
+    world.extract()
+    world.pass_time(600)
+    touch(world, 5)
+    world.pass_time(10)
+    world.catch_up()
+    cursor = world.mirror.status().synced_through
+    world.sandbox.clock.set(world.clock.now() - timedelta(seconds=300))
+    touch(world, 5, start=10)
+    world.pass_time(5)
+    world.catch_up()
+    world.pass_time(400)
+    world.catch_up()
+    after = world.mirror.status().synced_through
+    assert cursor is not None
+    assert after is not None
+    assert after >= cursor
+    assert world.differences() == []
+
+
+def test_the_cost_of_ten_thousand_changes_is_near_the_least_possible(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 12_000}, policy={"overlap_seconds": 60})
+    world.extract([Entity.CONTACTS])
+    world.pass_time(600)
+    distinct = _change(world, 10_000)
+    world.pass_time(600)
+    world.sandbox.log.clear()
+    changes_result = world.mirror.read_changes()
+    world.mirror.settle(Entity.CONTACTS)
+    least = -(-10_000 // 1000) + -(-distinct // 1000)
+    assert changes_result.recorded == 10_000
+    assert world.requests() <= 1.3 * least
+    assert world.differences() == []
+
+
+def _change(world: World, number: int) -> int:
+    """Updates over 3,000 seconds, with ties; returns how many records they name."""
+    world.sandbox.rally.mutate(number, {"update": 1.0}, entities=["contacts"], over_seconds=3_000)
+    return len({entry["entityId"] for entry in world.sandbox.rally.entries()})
+
+
+def test_every_window_of_the_log_is_counted(make_world: MakeWorld) -> None:
+    world = make_world(records={"contacts": 20}, policy={"overlap_seconds": 60})
+    world.extract()
+    touch(world, 7)
+    world.pass_time(4_000)
+    world.catch_up()
+    with world.warehouse.reading() as tx:
+        rows: list[tuple[Any, ...]] = tx.rows(select(feed_windows.c.entries))
+    assert sum(row[0] for row in rows) == 7
