@@ -24,7 +24,7 @@ from .wire import Answer, Call
 if TYPE_CHECKING:
     from .application import Sandbox
 
-RULE_KEYS = ("api", "method", "path", "query", "after", "times", "probability", "seconds", "parameters")
+RULE_KEYS = ("api", "method", "path", "query", "after", "times", "probability", "for_seconds", "parameters")
 
 
 class ControlRoutes:

@@ -87,7 +87,7 @@ class SandboxControl:
     def fault(
         self, fault: str, *, parameters: Mapping[str, Any] | None = None, **rule: Any
     ) -> dict[str, Any]:
-        """Add a fault rule: `api`, `method`, `path`, `query`, `after`, `times`, `probability`, `seconds`."""
+        """Add a fault rule: `api`, `method`, `path`, `query`, `after`, `times`, `probability`, `for_seconds`."""
         body = {"fault": fault, "parameters": dict(parameters or {}), **rule}
         added: dict[str, Any] = self._ask("POST", "/faults", body)
         return added

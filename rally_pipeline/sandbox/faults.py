@@ -33,7 +33,7 @@ class FaultRule:
     """One fault for some requests.
 
     Of the requests that fit `match`, the first `after` are left alone, then each meets the fault with
-    `probability`, at most `times` times (None: for ever) and only for `seconds` of sandbox time from when
+    `probability`, at most `times` times (None: for ever) and only for `for_seconds` of sandbox time from when
     the rule was added (None: for ever).
     """
 
@@ -98,7 +98,7 @@ class FaultPlan:
         after: int = 0,
         times: int | None = 1,
         probability: float = 1.0,
-        seconds: float | None = None,
+        for_seconds: float | None = None,
         **parameters: Any,
     ) -> FaultRule:
         """Add a rule; `parameters` are those of the fault. Raises `ControlError` for an unknown fault or
@@ -119,7 +119,7 @@ class FaultPlan:
             after=after,
             times=times,
             probability=probability,
-            until=None if seconds is None else self._clock.elapsed() + timedelta(seconds=seconds),
+            until=None if for_seconds is None else self._clock.elapsed() + timedelta(seconds=for_seconds),
         )
         self._rules.append(rule)
         return rule

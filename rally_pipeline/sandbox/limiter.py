@@ -97,6 +97,11 @@ class FixedWindow:
         self._roll(at.timestamp())
         self._used += requests
 
+    def has_room(self, at: datetime) -> bool:
+        """Whether a request that arrives at `at` would pass."""
+        self._roll(at.timestamp())
+        return self.remaining > 0
+
     @property
     def remaining(self) -> int:
         """Requests left in the window as of the last request."""
@@ -133,8 +138,10 @@ class FixedWindow:
 
 
 class SeveralWindows:
-    """Several limits at once, such as 10 a second and 36,000 an hour; the headers are those of the first
-    one that refuses, else of the first one.
+    """Several limits at once, such as 10 a second and 36,000 an hour.
+
+    A request that one of them refuses counts in none. The headers are those of the one that refuses, else of
+    the first one.
     """
 
     def __init__(self, windows: Sequence[FixedWindow]) -> None:
@@ -143,8 +150,11 @@ class SeveralWindows:
         self.windows = tuple(windows)
 
     def admit(self, at: datetime) -> Admission:
+        full = next((window for window in self.windows if not window.has_room(at)), None)
+        if full is not None:
+            return full.admit(at)
         admissions = [window.admit(at) for window in self.windows]
-        return next((admission for admission in admissions if not admission.allowed), admissions[0])
+        return admissions[0]
 
     def spend(self, requests: int, at: datetime) -> None:
         for window in self.windows:

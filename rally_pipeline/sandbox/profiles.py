@@ -74,8 +74,8 @@ HOSTILE_CONTENT = _often(
 )
 
 STORM: Rules = (
-    {"fault": "status_503", "times": None, "seconds": 600.0, "probability": 0.5},
-    {"fault": "reset_before_headers", "times": None, "seconds": 600.0},
+    {"fault": "status_503", "times": None, "for_seconds": 600.0, "probability": 0.5},
+    {"fault": "reset_before_headers", "times": None, "for_seconds": 600.0},
 )
 
 PROFILES: dict[str, Rules] = {
