@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,7 +27,10 @@ class Room:
     system: str | None = None
 
 
-ROOMS: tuple[Room, ...] = (Room("rally_pipeline.rally.defs", "rally"),)
+ROOMS: tuple[Room, ...] = (
+    Room("rally_pipeline.rally.defs", "rally"),
+    Room("rally_pipeline.sell.defs", "sell"),
+)
 """One line per room. A room brings its own resource; `warehouse` and the executor are shared and come from here."""
 
 
@@ -35,7 +39,10 @@ def build(settings: Settings, *, announce: bool = True) -> dg.Definitions:
     found = [_shared_defs(settings), history_defs(settings)]
     for room in ROOMS:
         if room.system is None or settings.is_configured(room.system):
-            found.append(_build_defs_of(room)(settings))
+            with warnings.catch_warnings():
+                # Every service would print these notices at every load, and nobody at the screen can act on them.
+                warnings.simplefilter("ignore", dg.BetaWarning)
+                found.append(_build_defs_of(room)(settings))
         elif announce:
             missing = " and ".join(settings.missing(room.system))
             logger.warning("%s is absent: set %s to see its assets", room.system, missing)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import import_module
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,10 @@ from rally_pipeline.cli.failures import UserMistake
 from rally_pipeline.cli.terminal import results
 from rally_pipeline.settings import Settings
 
-SOURCES: tuple[tuple[str, str], ...] = (("rally", "rally_pipeline.cli.status_rally"),)
+SOURCES: tuple[tuple[str, str], ...] = (
+    ("rally", "rally_pipeline.cli.status_rally"),
+    ("sell", "rally_pipeline.cli.status_sell"),
+)
 """One line per system: its name and a module with `read_status(settings) -> SystemStatus`."""
 
 
@@ -104,29 +108,22 @@ def _as_json(found: list[SystemStatus]) -> dict[str, object]:
 
 
 def _as_table(found: list[SystemStatus]) -> Table:
-    table = Table()
-    table.add_column("table")
-    for name in (
-        "rows",
-        "synced through (UTC)",
-        "lag",
-        "open marks",
-        "oldest",
-        "quarantined",
-        "last run (UTC)",
-    ):
+    now = datetime.now(UTC)
+    table = Table(caption="times in UTC", caption_justify="left", padding=0, box=SIMPLE_HEAD)
+    table.add_column("table", no_wrap=True)
+    for name in ("rows", "synced through", "lag", "open marks", "oldest mark", "quarantined", "last run"):
         table.add_column(name, justify="right")
     for system in found:
         for line in system.tables:
             table.add_row(
                 line.table,
                 f"{line.rows:,}",
-                _minute(line.synced_through),
+                _moment(line.synced_through, now),
                 _span(line.lag_seconds),
                 "" if line.open_marks is None else f"{line.open_marks:,}",
                 _span(line.oldest_mark_seconds),
                 f"{line.quarantined:,}",
-                _minute(line.last_run),
+                _moment(line.last_run, now),
             )
     return table
 
@@ -135,8 +132,11 @@ def _iso(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat()
 
 
-def _minute(value: datetime | None) -> str:
-    return "never" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+def _moment(value: datetime | None, now: datetime) -> str:
+    """The time of day for today, with the date otherwise."""
+    if value is None:
+        return "never"
+    return f"{value:%H:%M:%S}" if value.date() == now.date() else f"{value:%Y-%m-%d %H:%M}"
 
 
 def _span(seconds: float | None) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-results = Console(highlight=False)
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 remarks = Console(stderr=True, highlight=False)
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -47,6 +48,7 @@ def verify(heal: bool, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(found, left), indent=2))
     else:
         results.print(_as_table(found))
+        _print_examples(found)
     if left:
         raise CommandFailed(
             f"{left} rows differ" + ("" if heal else "; `rally-pipeline verify --heal` repairs just those")
@@ -68,11 +70,10 @@ def _as_json(found: list[Comparison], left: int) -> dict[str, object]:
 
 
 def _as_table(found: list[Comparison]) -> Table:
-    table = Table(title="Rally against the warehouse", title_justify="left")
-    table.add_column("entity")
+    table = Table(padding=0, box=SIMPLE_HEAD)
+    table.add_column("table", no_wrap=True)
     for name in ("compared", "equal", "missing", "extra", "stale", "in flight", "repaired", "requests"):
         table.add_column(name, justify="right")
-    table.add_column("examples")
     for result in found:
         numbers = (
             result.compared,
@@ -84,6 +85,11 @@ def _as_table(found: list[Comparison]) -> Table:
             result.repaired,
             result.cost.requests,
         )
-        shown = ", ".join(f"{entity_id} ({kind})" for entity_id, kind in result.examples[:SHOWN_EXAMPLES])
-        table.add_row(result.entity, *(f"{number:,}" for number in numbers), Text(shown))
+        table.add_row(Entity(result.entity).table_name, *(f"{number:,}" for number in numbers))
     return table
+
+
+def _print_examples(found: list[Comparison]) -> None:
+    for result in found:
+        for entity_id, kind in result.examples[:SHOWN_EXAMPLES]:
+            results.print(Text(f"{kind} in {Entity(result.entity).table_name}: {entity_id}"), soft_wrap=True)

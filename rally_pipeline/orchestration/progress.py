@@ -38,7 +38,7 @@ def step_progress(log: logging.Logger) -> Progress:
 
 
 class LoggedProgress:
-    """At most one debug line per stream and interval: every line is a row in Dagster's storage."""
+    """At most one line per stream and interval: every line is a row in Dagster's storage."""
 
     def __init__(self, log: logging.Logger, *, clock: Clock | None = None) -> None:
         self._log = log
@@ -50,4 +50,4 @@ class LoggedProgress:
         if now - self._last.get(stream, float("-inf")) < SECONDS_BETWEEN_LINES:
             return
         self._last[stream] = now
-        self._log.debug(f"{stream}: {done:,}" + (f" of {total:,}" if total is not None else ""))
+        self._log.info(f"{stream}: {done:,}" + (f" of {total:,}" if total is not None else ""))

@@ -61,6 +61,7 @@ def _run(tmp_path: Path, code: str, variables: dict[str, str]) -> subprocess.Com
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
 
 

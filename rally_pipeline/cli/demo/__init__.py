@@ -6,6 +6,7 @@ import time
 from importlib import import_module
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rally_pipeline.cli.demo.stage import DemoLine, DemoPart, open_stage
@@ -30,9 +31,9 @@ def register(group: click.Group) -> None:
 def demo(records: int, seed: int) -> None:
     """See it work on simulated APIs on this machine; no account, nothing of yours is touched.
 
-    Starts the sandbox, mirrors it into a warehouse, lets it change behind our back (inserts, updates, deletes, changes in
-    one second, an entry that appears late), catches up, and then compares source and warehouse row by row. Exit code 0
-    only if everything agrees.
+    Starts the sandbox, mirrors it into a warehouse, lets it change behind our back (inserts, updates, deletes, many
+    changes in one second, entries that appear late), catches up, and then compares source and warehouse row by row.
+    Exit code 0 only if everything agrees.
     """
     settings = read_settings()
     begun = time.monotonic()
@@ -51,20 +52,26 @@ def demo(records: int, seed: int) -> None:
 
 
 def _summary(lines: list[DemoLine], seconds: float) -> Table:
-    table = Table(title=f"Done in {seconds:.0f} s", title_justify="left", show_footer=True)
-    table.add_column("table", footer="in all")
+    table = Table(
+        title=f"Done in {seconds:.0f} s",
+        title_justify="left",
+        show_footer=True,
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("table", footer="in all", no_wrap=True)
     sums = {
         "rows": sum(line.rows for line in lines),
         "inserted": sum(line.inserted for line in lines),
         "updated": sum(line.updated for line in lines),
         "deleted": sum(line.deleted for line in lines),
         "requests": sum(line.requests for line in lines),
-        "fewest possible": sum(line.fewest for line in lines),
+        "at least": sum(line.fewest for line in lines),
     }
     for name, value in sums.items():
         table.add_column(name, justify="right", footer=f"{value:,}")
-    table.add_column("seconds", justify="right", footer=f"{sum(line.seconds for line in lines):.1f}")
-    table.add_column("differences", justify="right", footer=f"{sum(line.differences for line in lines):,}")
+    table.add_column("s", justify="right", footer=f"{sum(line.seconds for line in lines):.1f}")
+    table.add_column("differ", justify="right", footer=f"{sum(line.differences for line in lines):,}")
     for line in lines:
         counts = (line.rows, line.inserted, line.updated, line.deleted, line.requests, line.fewest)
         style = "red" if line.differences else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -108,8 +109,17 @@ def _compare(
             _line(entity.table_name, rows[entity.table_name], account, found.differences + found.in_flight)
         )
     recorded = mirror.status().changes_recorded
-    missed = abs(len(stage.sandbox.rally.entries()) - recorded)
-    return [*lines, _line("rally_changes", recorded, feed, missed)]
+    return [
+        *lines,
+        _line("rally_changes", recorded, feed, abs(_entries_since_base(stage, mirror) - recorded)),
+    ]
+
+
+def _entries_since_base(stage: Stage, mirror: RallyMirror) -> int:
+    """What the log must hold: entries of the source from the moment on that the full extract fixed."""
+    base = mirror.coverage().base
+    entries = stage.sandbox.rally.entries()
+    return sum(base is not None and datetime.fromisoformat(entry["changedAt"]) > base for entry in entries)
 
 
 def _line(table: str, rows: int, account: _Account, differences: int) -> DemoLine:

@@ -9,13 +9,17 @@ import os
 import signal
 import sys
 import threading
+import warnings
 
 
 def main() -> None:
     """Run Dagster's command line with our arguments in this process."""
     threading.Thread(target=_interrupt_at_end_of_stdin, daemon=True).start()
+    from dagster import SupersessionWarning
     from dagster._cli import ENV_PREFIX, cli
 
+    # `dagster dev` recommends `dg dev` at every start, a tool that this package does not need.
+    warnings.simplefilter("ignore", SupersessionWarning)
     sys.argv[0] = "dagster"
     cli(auto_envvar_prefix=ENV_PREFIX)
 

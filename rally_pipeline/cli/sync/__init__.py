@@ -12,7 +12,10 @@ from rally_pipeline.cli.sync.session import CatchUp, SyncSession, open_session
 from rally_pipeline.cli.terminal import StreamBars, remarks
 from rally_pipeline.settings import Settings
 
-CATCH_UPS: tuple[tuple[str, str], ...] = (("rally", "rally_pipeline.cli.sync.rally"),)
+CATCH_UPS: tuple[tuple[str, str], ...] = (
+    ("rally", "rally_pipeline.cli.sync.rally"),
+    ("sell", "rally_pipeline.cli.sync.sell"),
+)
 """One line per system: its name and a module with `catch_up(session)`, in the order in which they run."""
 
 

@@ -5,18 +5,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
 from rally_pipeline.settings import DeleteMode, Settings, load_settings
 
 if TYPE_CHECKING:
+    from rally_pipeline.rally.client import RallyClient
     from rally_pipeline.rally.mirror import RallyMirror
 
 
+PATIENCE_SECONDS = 30.0
+"""How long a step waits for another process on the same stream before it gives its place in the run up."""
+
+
 class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """One Rally tenant and how it is mirrored."""
+    """One Rally tenant and how it is mirrored.
+
+    The steps of a run share one client: its connection, what it knows of the server's clock, and of the rate limit.
+    """
 
     api_url: str = Field(description="Base URL, e.g. https://acme.rallycrm.io/api/v1")
     api_key: str = Field(
@@ -33,6 +41,8 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     delete_mode: str = Field(
         default=DeleteMode.HARD.value, description="`hard` removes rows, `soft` marks them."
     )
+
+    _client: "RallyClient | None" = PrivateAttr(default=None)
 
     @staticmethod
     def of(settings: Settings) -> "RallyResource":
@@ -66,9 +76,22 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             WarehouseError, SettingsError: one line says what is wrong.
         """
+        from rally_pipeline.rally.client import connect
         from rally_pipeline.rally.connection import open_mirror
         from rally_pipeline.rally.mirror import no_progress
 
+        settings = self.settings(warehouse)
+        if self._client is None:
+            self._client = connect(settings)
         progress = step_progress(log) if log is not None else no_progress
-        with open_mirror(self.settings(warehouse), progress=progress) as mirror:
+        with open_mirror(
+            settings, client=self._client, progress=progress, patience_seconds=PATIENCE_SECONDS
+        ) as mirror:
             yield mirror
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close the connections at the end of the run or tick."""
+        del context
+        if self._client is not None:
+            self._client.http.close()
+            self._client = None
