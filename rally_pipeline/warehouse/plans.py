@@ -89,6 +89,13 @@ class Plan:
                 by_key[key_of(row)] = row
         return list(by_key.values())
 
+    def first_of_each(self, rows: Sequence[Row]) -> dict[Key, Row]:
+        """One row per key, the first, in the order given."""
+        first: dict[Key, Row] = {}
+        for row in rows:
+            first.setdefault(self.key_of(row), row)
+        return first
+
 
 def greater(left: Any, right: Any) -> bool:
     """Whether one guard is greater than the other; an absent one has no say."""

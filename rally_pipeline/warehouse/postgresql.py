@@ -133,7 +133,7 @@ class PostgresBulk:
 
     def insert_new(self, plan: Plan, rows: Sequence[Row]) -> list[Row]:
         """Insert the rows whose key is not there yet (the first of each key) and return them."""
-        first = {plan.key_of(row): row for row in reversed(rows)}
+        first = plan.first_of_each(rows)
         with _spoken():
             try:
                 stage = self._fill(plan, list(first.values()))
@@ -148,7 +148,7 @@ class PostgresBulk:
                 ]
                 raise refusal(plan, *(bad[0] if bad else (rows[0], reason))) from None
         keys = {_key(key) for key in new}
-        return [row for key, row in reversed(first.items()) if key in keys]
+        return [row for key, row in first.items() if key in keys]
 
     def fetch(self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]) -> list[tuple[Key, Row]]:
         """Key and storage-neutral values of the rows with these keys."""

@@ -205,10 +205,9 @@ class SqliteBulk:
 
     def insert_new(self, plan: Plan, rows: Sequence[Row]) -> list[Row]:
         """Insert the rows whose key is not there yet (the first of each key) and return them."""
-        key_of = plan.key_of
-        first = {key_of(row): row for row in reversed(rows)}
+        first = plan.first_of_each(rows)
         found = {key for key, _ in self.fetch(plan.table, (), list(first))}
-        fresh = [row for row in reversed(first.values()) if key_of(row) not in found]
+        fresh = [row for key, row in first.items() if key not in found]
         rejected = self._write_each(plan, _insert_sql(plan), fresh)
         if rejected:
             raise refusal(plan, *rejected[0])

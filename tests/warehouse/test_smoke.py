@@ -1,2 +1,0 @@
-def test_open(warehouse):
-    assert not warehouse.identity().moved
