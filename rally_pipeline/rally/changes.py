@@ -136,8 +136,8 @@ class ChangeReader:
 
     def _begin_again(self, state: FeedState, page: ChangePage) -> bool:
         """Whether the server's clock was set back meanwhile: then the read starts from what it stamps now."""
-        stamped = page.answered - timedelta(seconds=1)
-        if stamped >= _instant(_required(state.read_started)) - _CLOCK_JITTER:
+        stamped = page.dated
+        if stamped is None or stamped >= _instant(_required(state.read_started)) - _CLOCK_JITTER:
             return False
         state.read_started = instant_text(stamped)
         state.position = min(_required(state.position), instant_text(stamped - self._policy.overlap))
@@ -342,7 +342,7 @@ class ChangeReader:
                 lowest = min(entry.id for entry in fresh)
                 state.lowest_id = lowest if state.lowest_id is None else min(state.lowest_id, lowest)
             if store:
-                state.server_time = instant_text(page.answered - timedelta(seconds=1))
+                state.server_time = instant_text(self._client.server_floor())
                 state.store(tx)
         if reason:
             raise SnapshotRequired(reason)
@@ -397,10 +397,11 @@ class ChangeReader:
 
     def _close(self, state: FeedState) -> None:
         """Move the cursor (never back), close the windows that it passed."""
-        started = _instant(_required(state.read_started))
+        # A date that was ahead when the read began has been corrected by the answers since.
+        started = min(_instant(_required(state.read_started)), self._client.server_floor())
         before = _required(state.cursor)
         state.cursor = max(before, instant_text(started - self._policy.overlap))
-        state.last_read = state.read_started
+        state.last_read = instant_text(started)
         state.read_started = state.position = None
         with self._warehouse.transaction("rally.feed.close", self._lease) as tx:
             state.store(tx)

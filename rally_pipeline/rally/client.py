@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rally_pipeline.http.transport import Response, Transport
 
 _SMALLEST_PAGE = 100
+_DATES_REMEMBERED = 8
 _read_head = msgspec.json.Decoder(Head).decode
 
 
@@ -68,8 +70,10 @@ class ChangePage:
 
     entries: list[ChangeEntry]
     unreadable: list[tuple[bytes, str]]
+    dated: datetime | None
+    """The answer's `Date`."""
     answered: datetime
-    """Server time of the answer, rounded up: not earlier than the moment its state was seen."""
+    """Server time, rounded up: not earlier than the moment when the answer's state was seen."""
 
     @property
     def received(self) -> int:
@@ -82,40 +86,51 @@ class RallyClient:
     def __init__(self, http: HttpClient, *, clock: Clock | None = None) -> None:
         self.http = http
         self.clock = clock or SystemClock()
-        self._seen: tuple[datetime, float] | None = None
+        self._leads: deque[tuple[datetime, float]] = deque(maxlen=_DATES_REMEMBERED)
         self._page_limit: int | None = None
 
     def server_floor(self) -> datetime:
-        """A time that the server's clock has certainly passed, from answers received so far.
+        """A time that the server's clock has certainly passed: the least that the latest answers' dates allow.
 
+        One answer with a wrong date so does no harm, unless it is the only one (`confirm_server_time`).
         Costs one request where nothing has been received yet.
         """
-        if self._seen is None:
-            self._get("/sync/changes", {"since": "9999-01-01T00:00:00Z", "limit": 1})
-        if self._seen is None:
-            raise BadAnswer(
-                "rally",
-                "GET",
-                "/sync/changes",
-                status=200,
-                detail="no Date header in the answer, so the server's time is unknown",
-            )
-        date, at = self._seen
-        return date + timedelta(seconds=max(0.0, self.clock.monotonic() - at))
+        if not self._leads:
+            self._ask_time()
+        now = self.clock.monotonic()
+        return min(date + timedelta(seconds=max(0.0, now - at)) for date, at in self._leads)
 
     def server_ceiling(self) -> datetime:
-        """A time that the server's clock has hardly passed: `server_floor` and the second that `Date` cuts off."""
-        return self.server_floor() + timedelta(seconds=1)
+        """A time that the server's clock has hardly passed: `Date` cuts off a second, and dates differ by one."""
+        return self.server_floor() + timedelta(seconds=2)
+
+    def confirm_server_time(self) -> datetime:
+        """`server_floor` from two answers at least, for what must not rest on one date alone."""
+        while len(self._leads) < 2:
+            self._ask_time()
+        return self.server_floor()
 
     @property
     def has_server_time(self) -> bool:
         """Whether `server_floor` costs no request."""
-        return self._seen is not None
+        return bool(self._leads)
+
+    def _ask_time(self) -> None:
+        before = len(self._leads)
+        response = self._get("/sync/changes", {"since": "9999-01-01T00:00:00Z", "limit": 1})
+        if len(self._leads) == before:
+            raise BadAnswer(
+                "rally",
+                "GET",
+                "/sync/changes",
+                status=response.status,
+                detail="no usable Date header in the answer, so the server's time is unknown",
+            )
 
     def _get(self, path: str, params: dict[str, str | int] | None = None) -> Response:
         response = self.http.get(path, params=params)
         if response.server_time is not None:
-            self._seen = (response.server_time, self.clock.monotonic())
+            self._leads.append((response.server_time, self.clock.monotonic()))
         return response
 
     def list_page(
@@ -170,8 +185,7 @@ class RallyClient:
             except (msgspec.MsgspecError, ValueError) as error:
                 unreadable.append((bytes(memoryview(raw)), f"unreadable feed entry: {error}"))
         entries.sort(key=lambda entry: (entry.changed_at, entry.id))
-        date = response.server_time or self.server_floor()
-        return ChangePage(entries, unreadable, date + timedelta(seconds=1))
+        return ChangePage(entries, unreadable, response.server_time, self.server_ceiling())
 
 
 def connect(

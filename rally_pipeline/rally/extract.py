@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
 
+_GARBLED_TRIES = 3
+
+
 @dataclass(slots=True)
 class _Tally:
     """Counters of this run, added up page by page."""
@@ -144,7 +147,7 @@ class Extract:
 
     def _begin(self) -> _Pass:
         """Fix the feed's base and the generation before the first list request (SN5)."""
-        started = self._client.server_floor()
+        started = self._client.confirm_server_time()
         ensure_base(self._warehouse, started, self._policy)
         with self._warehouse.transaction(f"{self._entity.stream}.begin", self._lease) as tx:
             stored = tx.state(self._entity.stream) or {}
@@ -176,7 +179,12 @@ class Extract:
         )
 
     def _fetch(self, offset: int) -> ListPage:
-        return self._client.list_page(self._entity, offset=offset, limit=self._policy.page_limit)
+        """A page; asked for again where a row has no id, since a garbled answer would hide a record from the pass."""
+        for _ in range(_GARBLED_TRIES):
+            page = self._client.list_page(self._entity, offset=offset, limit=self._policy.page_limit)
+            if None not in page.ids:
+                break
+        return page
 
     def _stored_anchors(self, current: _Pass) -> list[Anchors]:
         """The latest pages of an interrupted pass; nothing else may serve as an anchor."""
@@ -229,8 +237,10 @@ class Extract:
         written = self._writer.write(
             tx, rows, ids, versions, synced_at=synced_at, guard="updated_at", nameless=page.nameless
         )
-        if written.older:
+        if written.older or written.refused:
             hints = [Hint(entity_id, marks.REASON_OLDER) for entity_id in written.older]
+            # What could not be stored is looked at once more: the answer may have been garbled, not the record.
+            hints += [Hint(entity_id, marks.REASON_REFUSED) for entity_id in written.refused]
             marks.add_marks(tx, self._entity, hints, seen=self._client.server_ceiling())
         tally = self._tally
         tally.inserted += written.inserted

@@ -99,6 +99,9 @@ class Settler:
             total = marks.count_marks(tx, self._entity)
             self._guard.check(tx)
         begun = self._client.server_ceiling() if total else None
+        if begun is not None:
+            with self._warehouse.transaction(f"{self._entity.stream}.pull-back", self._lease) as tx:
+                marks.pull_back_marks(tx, self._entity, now=begun)
         while begun is not None:
             self._settle_due(total)
             if not (wait and self._wait_for_next(begun)):

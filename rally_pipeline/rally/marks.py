@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -23,12 +23,14 @@ REASON_ABSENT = "absent"
 """A full pass did not meet the stored row."""
 REASON_OLDER = "older"
 """A list row was older than what is stored, and different."""
+REASON_REFUSED = "refused"
+"""A list row could not be stored."""
 REASON_VERIFY = "verify"
 """A comparison found a difference."""
 REASON_REPLAY = "replay"
 """A quarantined record gets another look."""
 
-_WEAK_REASONS = (REASON_ABSENT, REASON_OLDER, REASON_VERIFY, REASON_REPLAY)
+_WEAK_REASONS = (REASON_ABSENT, REASON_OLDER, REASON_REFUSED, REASON_VERIFY, REASON_REPLAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Mark:
 
 
 _ID_CHUNK = 500
+_FUTURE = timedelta(seconds=10)
 
 
 def add_marks(tx: Transaction, entity: Entity, hints: Iterable[Hint], *, seen: datetime) -> int:
@@ -147,6 +150,16 @@ def due_marks(
         .limit(limit)
     )
     return [Mark(*row) for row in tx.rows(statement)]
+
+
+def pull_back_marks(tx: Transaction, entity: Entity, *, now: datetime) -> int:
+    """Hints that seem to come from the future (a wrong date in an answer) count as seen now; returns how many."""
+    statement = (
+        update(dirty)
+        .where(dirty.c.entity_type == entity.singular, dirty.c.last_seen > now + _FUTURE)
+        .values(last_seen=now)
+    )
+    return tx.execute(statement).rowcount
 
 
 def next_due(tx: Transaction, entity: Entity) -> datetime | None:

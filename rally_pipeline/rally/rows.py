@@ -32,6 +32,8 @@ class Written:
     quarantined: int = 0
     older: list[str] = field(default_factory=list)
     """Ids whose row was older than the stored one and different; not written."""
+    refused: set[str] = field(default_factory=set)
+    """Ids whose row went to quarantine."""
 
 
 class PageWriter:
@@ -66,9 +68,8 @@ class PageWriter:
             if stored.get(entity_id) != version
         ]
         written.unchanged = len(ids) - len(fresh)
-        poison: set[str] = set()
         if fresh:
-            poison = self._write_fresh(
+            self._write_fresh(
                 tx,
                 [raws[place] for place in fresh],
                 [ids[place] for place in fresh],
@@ -84,7 +85,7 @@ class PageWriter:
             written.quarantined += key not in self._poison
             self._poison.add(key)
         if fresh and self._has_quarantined(tx):
-            self._release(tx, [ids[place] for place in fresh if ids[place] not in poison])
+            self._release(tx, [ids[place] for place in fresh if ids[place] not in written.refused])
         return written
 
     def _write_fresh(
@@ -96,8 +97,8 @@ class PageWriter:
         synced_at: str,
         guard: str | None,
         written: Written,
-    ) -> set[str]:
-        """Decode and upsert; returns the ids that went to quarantine."""
+    ) -> None:
+        """Decode and upsert; what cannot be stored goes to quarantine."""
         rows, places, refused = self._decoder.decode_rows(raws, versions, synced_at=synced_at)
         result = tx.upsert(self._table, self._decoder.columns, rows, guard=guard, touch=BOOKKEEPING)
         written.inserted = result.inserted
@@ -114,7 +115,7 @@ class PageWriter:
         # Pages overlap: a record that is refused twice in one run is counted once.
         written.quarantined += len(refused_ids - self._poison)
         self._poison |= refused_ids
-        return refused_ids
+        written.refused = refused_ids
 
     def _has_quarantined(self, tx: Transaction) -> bool:
         statement = select(quarantine.c.key).where(quarantine.c.source == self._entity.stream).limit(1)

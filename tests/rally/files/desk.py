@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ class Desk(World):
             return tx.rows(
                 select(columns.chunk, columns.state, columns.rows, columns.bytes).order_by(columns.chunk)
             )
+
+    def stored_bodies(self) -> list[bytes | None]:
+        with self.warehouse.reading() as tx:
+            return [row[0] for row in tx.rows(select(import_chunks.c.body).order_by(import_chunks.c.chunk))]
+
+    def stored_hashes_hold(self) -> bool:
+        columns = import_chunks.c
+        with self.warehouse.reading() as tx:
+            rows = tx.rows(select(columns.body, columns.body_sha256, columns.bytes))
+        return all((sha256(body).hexdigest(), len(body)) == (digest, size) for body, digest, size in rows)
 
     def chunk_message(self, number: int) -> str | None:
         with self.warehouse.reading() as tx:
