@@ -192,6 +192,7 @@ class Warehouse:
 
     def _take_lease(self, stream: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds
+        pause = LEASE_POLL_SECONDS / 16
         while True:
             try:
                 with self.transaction(f"lease.{stream}.take") as transaction:
@@ -200,7 +201,8 @@ class Warehouse:
                 left = end - self._clock.monotonic()
                 if left <= 0:
                     raise
-                self._clock.sleep(min(LEASE_POLL_SECONDS, left))
+                self._clock.sleep(min(pause, left))
+                pause = min(pause * 2, LEASE_POLL_SECONDS)
 
     def _release_lease(self, taken: Lease) -> None:
         """A lease that cannot be given back runs out by itself; that must not hide what ended the block."""

@@ -23,7 +23,7 @@ _SQLITE_COLUMNS = (
 _POSTGRESQL_COLUMNS = (
     "SELECT c.relname, a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
     "JOIN pg_class c ON c.oid = a.attrelid "
-    "WHERE c.relnamespace = CAST(current_schema() AS regnamespace) AND c.relkind IN ('r', 'p') "
+    "WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind IN ('r', 'p') "
     "AND a.attnum > 0 AND NOT a.attisdropped"
 )
 _SQLITE_INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index'"

@@ -95,12 +95,12 @@ def take(connection: sa.Connection, stream: str, ttl_seconds: float, clock: Cloc
     Raises:
         LeaseHeld: a live process holds it and its time is not up.
     """
-    now = clock.now()
     row = connection.execute(
         sa.select(leases).where(leases.c.stream == stream).with_for_update()
     ).one_or_none()
     if row is None:
         row = _first_row(connection, stream)
+    now = clock.now()  # after the row is locked: that may have taken time
     if row.holder is not None and row.expires_at > now and not is_dead(row.holder):
         name = f"process {row.holder['pid']} on {str(row.holder['host']).partition('/')[0]}"
         raise LeaseHeld(stream, name, row.taken_at, row.expires_at)

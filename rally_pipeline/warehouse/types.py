@@ -29,8 +29,7 @@ class _Stored(sa.types.TypeDecorator[Any]):
         return sa.Text()
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        chosen = self.sqlite_type() if dialect.name == "sqlite" else self.postgresql_type()
-        return dialect.type_descriptor(chosen)
+        return self.sqlite_type() if dialect.name == "sqlite" else self.postgresql_type()
 
 
 class Text(_Stored):

@@ -34,7 +34,10 @@ def writes(store: Warehouse) -> Any:
 
 
 def test_new_rows_are_inserted_and_read_back_as_they_were_given(store: Warehouse) -> None:
-    rows = [person("a"), person("b", name="", email=None, age=-(2**63), wealth="-0.000001", is_active=False, tags=None)]
+    rows = [
+        person("a"),
+        person("b", name="", email=None, age=-(2**63), wealth="-0.000001", is_active=False, tags=None),
+    ]
     assert upsert(store, *rows) == UpsertResult(inserted=2)
     assert stored(store) == {"a": rows[0], "b": rows[1]}
 
@@ -64,14 +67,22 @@ def test_a_stale_row_never_overwrites_a_newer_one(store: Warehouse, guard: str) 
         return {"updated_at": instant(number), "_version": number, "name": f"state {number}"}
 
     upsert(store, person("a", **version(5)), person("b", **version(5)), guard=guard)
-    result = upsert(store, person("a", **version(3)), person("b", **version(7)), person("c", **version(1)), guard=guard)
+    result = upsert(
+        store, person("a", **version(3)), person("b", **version(7)), person("c", **version(1)), guard=guard
+    )
     assert result == UpsertResult(inserted=1, updated=1, older=["a"])
     assert [row[1] for row in stored(store).values()] == ["state 5", "state 7", "state 1"]
 
 
 def test_an_equal_guard_lets_the_incoming_row_win_and_an_empty_one_has_no_say(store: Warehouse) -> None:
-    upsert(store, person("a", _version=5), person("b", _version=None), person("c", _version=5), guard="_version")
-    changed = [person("a", _version=5, age=1), person("b", _version=2, age=1), person("c", _version=None, age=1)]
+    upsert(
+        store, person("a", _version=5), person("b", _version=None), person("c", _version=5), guard="_version"
+    )
+    changed = [
+        person("a", _version=5, age=1),
+        person("b", _version=2, age=1),
+        person("c", _version=None, age=1),
+    ]
     assert upsert(store, *changed, guard="_version") == UpsertResult(updated=3)
     assert [row[3] for row in stored(store).values()] == [1, 1, 1]
 
@@ -143,9 +154,16 @@ def test_writing_a_row_brings_a_softly_deleted_one_back(store: Warehouse) -> Non
 def test_a_hard_delete_removes_rows_and_counts_them(store: Warehouse) -> None:
     with store.transaction("test") as tx:
         tx.upsert(links, LINK_COLUMNS, [("deal", n, None) for n in range(5)])
-        assert tx.delete(links, [("deal", 1), ("deal", 3), ("deal", 77)], mode=DeleteMode.HARD, at=instant(1)) == 2
+        assert (
+            tx.delete(links, [("deal", 1), ("deal", 3), ("deal", 77)], mode=DeleteMode.HARD, at=instant(1))
+            == 2
+        )
         assert tx.delete(links, [], mode=DeleteMode.HARD, at=instant(1)) == 0
-        assert sorted(key for page in tx.scan(links, ()) for key, _ in page) == [("deal", 0), ("deal", 2), ("deal", 4)]
+        assert sorted(key for page in tx.scan(links, ()) for key, _ in page) == [
+            ("deal", 0),
+            ("deal", 2),
+            ("deal", 4),
+        ]
 
 
 def test_insert_new_returns_only_what_was_not_there_in_the_order_given(store: Warehouse) -> None:
@@ -202,7 +220,9 @@ def test_columns_that_do_not_fit_the_table_are_a_programming_error(
 def test_several_upserts_into_several_shapes_share_one_transaction(store: Warehouse) -> None:
     with store.transaction("test") as tx:
         assert tx.upsert(people, COLUMNS, [person("a"), person("b")]).inserted == 2
-        assert tx.upsert(people, ("id", "name"), [("b", "other"), ("c", "new")]) == UpsertResult(inserted=1, updated=1)
+        assert tx.upsert(people, ("id", "name"), [("b", "other"), ("c", "new")]) == UpsertResult(
+            inserted=1, updated=1
+        )
         assert tx.upsert(people, COLUMNS, [person("a"), person("d")]) == UpsertResult(inserted=1, unchanged=1)
         assert tx.upsert(links, LINK_COLUMNS, [("x", 1, None)]).inserted == 1
         assert tx.upsert(people, COLUMNS, []) == UpsertResult()
@@ -227,7 +247,9 @@ def test_bulk_statements_work_again_after_a_rolled_back_transaction(store: Wareh
 
 
 VERSIONS = st.one_of(st.none(), st.integers(0, 3))
-ROWS = st.lists(st.tuples(st.sampled_from("abcde"), VERSIONS, st.integers(0, 1), st.integers(0, 9)), max_size=8)
+ROWS = st.lists(
+    st.tuples(st.sampled_from("abcde"), VERSIONS, st.integers(0, 1), st.integers(0, 9)), max_size=8
+)
 STEPS = st.lists(st.tuples(st.booleans(), ROWS, st.sets(st.sampled_from("abcde"), max_size=2)), max_size=6)
 
 
@@ -267,12 +289,16 @@ class Model:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_any_sequence_of_batches_ends_as_the_model_says_with_exact_counts(store: Warehouse, steps: Any) -> None:
+def test_any_sequence_of_batches_ends_as_the_model_says_with_exact_counts(
+    store: Warehouse, steps: Any
+) -> None:
     with store.transaction("empty") as tx:
         tx.execute(people.delete())
     model = Model()
     for guarded, batch, deleted in steps:
-        rows = [person(key, _version=version, age=age, _synced_at=instant(at)) for key, version, age, at in batch]
+        rows = [
+            person(key, _version=version, age=age, _synced_at=instant(at)) for key, version, age, at in batch
+        ]
         expected = model.upsert([(row[0], row[8], row[3], row[9]) for row in rows], guarded=guarded)
         result = upsert(store, *rows, guard="_version" if guarded else None)
         result.older.sort()
