@@ -198,7 +198,10 @@ class DateReader:
             raise self._error(
                 f"'{value}' does not name its time zone; write {moment:%Y-%m-%dT%H:%M:%S}Z for UTC"
             )
-        utc = moment.astimezone(UTC)
+        try:
+            utc = moment.astimezone(UTC)
+        except OverflowError:
+            raise self._error(f"'{value}' is outside the years 1 to 9999") from None
         fraction = f".{utc.microsecond:06d}".rstrip("0") if utc.microsecond else ""
         return f"{utc:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 

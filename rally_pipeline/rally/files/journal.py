@@ -200,7 +200,7 @@ class ImportJournal:
                 state=decision.state,
                 outcomes=letters,
                 settled_at=at,
-                message=decision.message,
+                **({} if decision.message is None else {"message": decision.message}),
                 **_counts(decision.result),
             )
             self._reject(tx, chunk, decision)

@@ -22,7 +22,7 @@ class Problem:
     def __str__(self) -> str:
         place = "" if self.row is None else f"row {self.row}"
         if self.line is not None and self.line != self.row:
-            place = f"{place} (line {self.line})".strip()
+            place = f"{place} (line {self.line})" if place else f"line {self.line}"
         if self.column is not None:
             place = f"{place}, column {self.column}" if place else f"column {self.column}"
         return f"{place}: {self.message}" if place else self.message

@@ -230,8 +230,10 @@ def _encoding_message(encoding: str, bad: bytes, text: bytes, position: int) -> 
     code = f"byte 0x{bad.hex().upper()}" if bad else "the end of the file"
     if not encoding.startswith("utf-8"):
         return f"{code} is not valid {encoding}"
-    around = text[max(0, position - 10) : position + 10].decode("cp1252", "replace").split("\n")
-    word = max((piece for line in around for piece in line.split()), key=len, default="")
+    before = text[max(0, position - 20) : position].decode("cp1252", "replace").split()
+    after = text[position : position + 20].decode("cp1252", "replace").split()
+    joined = position > 0 and not text[position - 1 : position].isspace()
+    word = (before[-1] if before and joined else "") + (after[0] if after else "")
     return (
         f"{code} is not UTF-8; read as Windows-1252 the text there is '{word}'."
         " Save the file as CSV UTF-8, or name its encoding (--encoding cp1252)"

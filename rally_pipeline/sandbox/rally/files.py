@@ -140,7 +140,7 @@ class FileExchange:
 
     def _lose(self, entity: str, rows: list[tuple[int, dict[str, str]]], by: str, moment: Moment) -> Answer:
         switches = self.switches
-        share = {"before": 0, "half": len(rows) // 2, "after": len(rows)}[switches.lost]
+        share = {"before": 0, "half": (len(rows) + 1) // 2, "after": len(rows)}[switches.lost]
         cells = [each for _, each in rows]
         self._apply(entity, cells[:share], by, moment)
         if switches.late_seconds and share < len(rows):

@@ -24,7 +24,7 @@ def test_columns_are_found_in_any_order_case_and_with_blanks_or_hyphens() -> Non
     layout = arrange(
         ["E-Mail".replace("-", ""), "LAST_NAME ", " first name", "Postal-Code", "_note"], CONTACTS
     )
-    found = {name: position for name, position in zip(CONTACTS.headers, layout.positions, strict=True)}
+    found = dict(zip(CONTACTS.headers, layout.positions, strict=True))
     assert (found["email"], found["last_name"], found["first_name"], found["postal_code"]) == (0, 1, 2, 3)
     assert found["phone"] is None
 

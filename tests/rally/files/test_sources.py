@@ -64,7 +64,7 @@ def test_the_same_rows_are_read_from_every_usual_form(tmp_path: Path, content: b
 def test_latin_1_is_refused_with_line_and_word_and_read_when_it_is_named(tmp_path: Path) -> None:
     content = "name,domain\nPlain,p.example\nBären & Söhne,b.example\n".encode("cp1252")
     with pytest.raises(
-        FileError, match="line 3.*0xE4 is not UTF-8.*Windows-1252 .* 'Bären'.*--encoding cp1252"
+        FileError, match=r"^line 3: .*0xE4 is not UTF-8.*Windows-1252 .* 'Bären'.*--encoding cp1252"
     ):
         _read(tmp_path, content)
     assert _cells(tmp_path, content, encoding="cp1252")[2] == ("Bären & Söhne", "b.example")
