@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import BinaryIO, Self, TypedDict, Unpack
@@ -69,11 +69,14 @@ class Usage:
     waited_seconds: float = 0.0
     bytes_received: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
-
     def __sub__(self, before: Usage) -> Usage:
-        return Usage(*(mine - its for mine, its in zip(astuple(self), astuple(before), strict=True)))
+        return Usage(
+            self.requests - before.requests,
+            self.retries - before.retries,
+            self.throttled - before.throttled,
+            self.waited_seconds - before.waited_seconds,
+            self.bytes_received - before.bytes_received,
+        )
 
 
 class HttpClient:
@@ -232,45 +235,65 @@ class HttpClient:
         attempts = Attempts(self._policy, request.method, self._bucket, self._random, may_repeat=may_repeat)
         while True:
             if self._budget is not None:
-                self._add(Usage(waited_seconds=self._budget.acquire()))
+                self._count(waited_seconds=self._budget.acquire())
             attempts.begin(clock.monotonic())
             outcome = self._attempt(caller, request, limits)
             wait = attempts.wait_after(outcome, clock.monotonic())
             if wait is None:
                 return _accept(caller, outcome, sent=attempts.sent)
             logger.info("%s; again in %.1f s", _error(caller, outcome, sent=True), wait)
-            self._add(Usage(retries=1, waited_seconds=wait))
+            self._count(retries=1, waited_seconds=wait)
             clock.sleep(wait)
 
     def _attempt(self, caller: Caller, request: Request, limits: Limits) -> Response | TransportFailure:
         """Send once; the budget hears of it whatever happens."""
         name = f"{caller.system}:{caller.method} {caller.path}"
         response: Response | None = None
-        self._step(f"{name}:before")
         sent_at = self._clock.monotonic()
-        if request.sink is not None:
-            request.sink.seek(0)
-            request.sink.truncate()
         try:
-            response = self._transport.send(request, limits)
-        except TransportFailure as failure:
-            self._add(Usage(requests=1))
-            outcome: Response | TransportFailure = failure
-        else:
-            response.caller = caller
-            throttled = int(response.status == TOO_MANY_REQUESTS)
-            self._add(Usage(requests=1, throttled=throttled, bytes_received=len(response.body)))
-            self._server_time = response.server_time or self._server_time
-            outcome = response
+            self._step(f"{name}:before")
+            outcome = self._send(request, limits)
+            if isinstance(outcome, Response):
+                response = outcome
+                response.caller = caller
+                self._server_time = response.server_time or self._server_time
         finally:
             if self._budget is not None:
                 self._budget.observe(response, sent_at, self._clock.monotonic())
         self._step(f"{name}:after")
         return outcome
 
-    def _add(self, usage: Usage) -> None:
+    def _send(self, request: Request, limits: Limits) -> Response | TransportFailure:
+        if request.sink is not None:
+            request.sink.seek(0)
+            request.sink.truncate()
+        try:
+            response = self._transport.send(request, limits)
+        except TransportFailure as failure:
+            self._count(requests=1)
+            return failure
+        size = len(response.body) + (request.sink.tell() if request.sink is not None else 0)
+        self._count(requests=1, throttled=int(response.status == TOO_MANY_REQUESTS), bytes_received=size)
+        return response
+
+    def _count(
+        self,
+        *,
+        requests: int = 0,
+        retries: int = 0,
+        throttled: int = 0,
+        waited_seconds: float = 0.0,
+        bytes_received: int = 0,
+    ) -> None:
         with self._lock:
-            self._usage += usage
+            so_far = self._usage
+            self._usage = Usage(
+                so_far.requests + requests,
+                so_far.retries + retries,
+                so_far.throttled + throttled,
+                so_far.waited_seconds + waited_seconds,
+                so_far.bytes_received + bytes_received,
+            )
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections import deque
 
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS
-from rally_pipeline.http.server_clock import ServerClock
+from rally_pipeline.http.server_clock import SHARP_SECONDS, ServerClock
 from rally_pipeline.http.throttle import (
     LONGEST_WAIT,
     SHORTEST_WAIT,
@@ -25,10 +25,12 @@ from rally_pipeline.http.throttle import (
 )
 from rally_pipeline.http.transport import Response
 
-# What is left untouched of a window: a share of the limit, with bounds; none of a very small limit.
+# What is left untouched of a window: a share of the limit, at least four (or a tenth), at most ten.
 _RESERVED_SHARE = 0.02
-_RESERVE = (2, 10)
-_SMALL_LIMIT = 10
+_LEAST_RESERVE = 4
+_LARGEST_RESERVE = 10
+# The last requests above the reserve wait for moments at which their answers tell the server's time.
+_TIMED = 4
 # After this long without an answer, others may have used up what was left.
 _STALE_SECONDS = 1.0
 # Others' recent maximum, with a margin; it fades with every answer, and halves with every window.
@@ -37,9 +39,8 @@ _FADING = 0.98
 _SAMPLES = 16
 # A reset in whole seconds may be rounded down: the window then ends up to a second later.
 _LONGEST_SLACK = 1.0
+_SHORT_WINDOW = 30.0
 _SLACK_STEP = 0.25
-# How sharply the moment of the reset must be known before its middle, not its latest end, is aimed at.
-_SHARP_SECONDS = 0.05
 _EDGE_SECONDS = 0.005
 _SHORTEST_SLEEP = 0.001
 _LONGEST_NAP = 0.5
@@ -105,6 +106,9 @@ class HeaderBudget:
         self._began_by = math.inf
         self._period = math.inf
         self._slack = 0.0
+        self._shut_at = -math.inf
+        self._telling_at: float | None = None
+        self._longest_view = 0.0
         self._blocked_until = -math.inf
         self._refusals = 0
 
@@ -173,17 +177,26 @@ class HeaderBudget:
         left = quota.remaining - self._in_flight
         silence = now - self._heard_at
         others = self._others.within(min(now - self._known_at, _STALE_SECONDS))
-        if left <= max(_reserve(quota.limit), others):
+        spare = left - max(_reserve(quota.limit), others)
+        if spare < 1:
             return opens - now, False
+        if spare <= _TIMED and not self._server_clock.sharp:
+            if self._telling_at is None:
+                self._telling_at = self._server_clock.next_telling(now)
+            if now < self._telling_at:
+                return min(self._telling_at, opens) - now, False
+            self._telling_at = None
         return 0.0, silence > _STALE_SECONDS and left < max(quota.limit / 2, self._others.within(silence))
 
     def _opens(self, quota: Quota) -> float:
         """The monotonic second at which to try the next window."""
         earliest, latest = self._server_clock.local(quota.reset)
         certain = max(latest, min(latest + _LONGEST_SLACK, self._began_by + self._period))
-        if quota.remaining - self._in_flight > _reserve(quota.limit) // 2:
-            # The reserve can pay for a try that comes too early.
-            early = (latest - earliest) / 2 if latest - earliest > _SHARP_SECONDS else 0.0
+        reserve_left = quota.remaining - self._in_flight > _reserve(quota.limit) // 2
+        if reserve_left and self._longest_view <= _SHORT_WINDOW:
+            # A second counts in a short window, and the reserve can pay for a try that comes too early.
+            unsure = latest - max(earliest, self._shut_at - self._slack)
+            early = unsure / 2 if unsure > SHARP_SECONDS else 0.0
             certain = min(certain, latest + self._slack - early)
         return certain + _EDGE_SECONDS
 
@@ -191,20 +204,21 @@ class HeaderBudget:
         date = server_seconds(response)
         if date is not None:
             self._server_clock.observe(date, sent_at, received_at)
-        quota = read_quota(response) if date is not None else None
+        quota = read_quota(response)
         if response.status == TOO_MANY_REQUESTS:
             self._refusals += 1
             fallback = min(LONGEST_WAIT, SHORTEST_WAIT * 2.0 ** min(self._refusals, 10))
             self._blocked_until = received_at + (server_wait(response) or fallback)
         else:
             self._refusals = 0
-        if quota is None:
+        if quota is None or date is None:
             self._count_one()
             if scout:
                 self._quota = None
             self._paced = self._quota is not None
             return
         self._paced = True
+        self._longest_view = max(self._longest_view, quota.reset - date)
         self._place(quota, sent_at, received_at, scout=scout)
         self._known_at = max(self._known_at, sent_at)
 
@@ -215,10 +229,8 @@ class HeaderBudget:
             lowest = min(present.remaining, quota.remaining)
             self._quota = Quota(quota.limit, lowest, max(present.reset, quota.reset), quota.exact)
             self._others.observe(lowest, self._in_flight, received_at)
-            late = sent_at - self._server_clock.local(quota.reset)[1]
-            if scout and late >= 0:
-                # The reset has surely passed, the window has not: the header is rounded down.
-                self._slack = min(_LONGEST_SLACK, max(self._slack, late) + _SLACK_STEP)
+            if scout:
+                self._shut(sent_at, quota.reset)
             return
         if present is not None and quota.exact and quota.reset < present.reset and sent_at <= self._began_by:
             return
@@ -226,7 +238,16 @@ class HeaderBudget:
             self._period = min(self._period, quota.reset - present.reset)
         self._quota = quota
         self._began_by = received_at
+        self._telling_at = None
         self._others.begin_window(quota.remaining, received_at)
+
+    def _shut(self, sent_at: float, reset: float) -> None:
+        """A request that was to open the next window came too early."""
+        self._shut_at = sent_at
+        late = sent_at - self._server_clock.local(reset)[1]
+        if late >= 0:
+            # By the server's own clock the reset has passed: the header is rounded down.
+            self._slack = min(_LONGEST_SLACK, max(self._slack, late) + _SLACK_STEP)
 
     def _same_window(self, present: Quota, quota: Quota) -> bool:
         if present.exact and quota.exact:
@@ -242,5 +263,5 @@ class HeaderBudget:
 
 
 def _reserve(limit: int) -> int:
-    least, most = _RESERVE
-    return 0 if limit < _SMALL_LIMIT else min(most, max(least, round(_RESERVED_SHARE * limit)))
+    least = min(_LEAST_RESERVE, limit // 10)
+    return min(_LARGEST_RESERVE, max(least, round(_RESERVED_SHARE * limit)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+SHARP_SECONDS = 0.05
 _DRIFT = 1e-4
 """Seconds by which two clocks may drift apart in a second."""
 
@@ -28,9 +29,9 @@ class ServerClock:
         return self._high < math.inf
 
     @property
-    def width(self) -> float:
-        """Seconds of uncertainty; infinite before the first answer."""
-        return self._high - self._low
+    def sharp(self) -> bool:
+        """Whether the server's clock is known well enough to aim at a moment of it."""
+        return self._high - self._low <= SHARP_SECONDS
 
     def observe(self, date: float, sent_at: float, received_at: float) -> None:
         """Take in the `Date` of an answer (Unix seconds) and when its request was sent and received."""
@@ -46,3 +47,12 @@ class ServerClock:
     def local(self, server: float) -> tuple[float, float]:
         """The local monotonic seconds between which the server's clock shows `server`: (earliest, latest)."""
         return server - self._high, server - self._low
+
+    def next_telling(self, now: float) -> float:
+        """When to send a request whose answer halves the interval, after `now`.
+
+        That is in the middle of where the server's next change of second may lie: its answer shows whether the
+        change was before or after.
+        """
+        middle = (self._low + self._high) / 2
+        return math.floor(now + middle + 1) - middle

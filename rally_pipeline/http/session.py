@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -51,6 +52,14 @@ class _Session(requests.Session):
         """Nothing is a redirect; else `requests` would read the body without bound to prepare a next request."""
 
 
+class _SinkError(Exception):
+    """The file that takes the body failed (disk full): no failure of the network, so it is not repeated."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class RequestsTransport:
     """Sends over one `requests` session with connection reuse, to one origin only; safe to use from threads.
 
@@ -60,21 +69,23 @@ class RequestsTransport:
     """
 
     def __init__(self, base_url: str, *, ca_bundle: str | None = None) -> None:
-        self._origin = origin(base_url)
+        origin(base_url)
+        parts = urlsplit(base_url)
+        self._root = f"{parts.scheme}://{parts.netloc}"
+        self._below_root = (f"{self._root}/", f"{self._root}?")
         self._verify: bool | str = ca_bundle or True
         self._session = _Session()
 
     def __repr__(self) -> str:
-        scheme, host, port = self._origin
-        return f"RequestsTransport({scheme}://{host}:{port})"
+        return f"RequestsTransport({self._root})"
 
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
 
     def send(self, request: Request, limits: Limits) -> Response:
-        """See `Transport.send`."""
-        if origin(request.url) != self._origin:
+        """See `Transport.send`; any other scheme, host or port than the configured one is refused."""
+        if not request.url.startswith(self._below_root) and request.url != self._root:
             raise TransportFailure("the host is not the configured one", sent=False, lasting=True)
         with bounded(limits) as bounds:
             try:
@@ -92,6 +103,8 @@ class RequestsTransport:
                 finally:
                     # Read to the end, the connection is back in the pool by now; otherwise it is unusable.
                     answer.raw.close()
+            except _SinkError as error:
+                raise error.cause from None
             except (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
                 raise _failure(error, bounds) from None
 
@@ -121,7 +134,7 @@ def _read(raw: urllib3.HTTPResponse, limits: Limits, sink: BinaryIO | None) -> R
         if streamed is None:
             pieces.append(piece)
         else:
-            streamed.write(piece)
+            _pass_on(piece, streamed)
         size += len(piece)
     problem = ""
     if size > cap:
@@ -135,6 +148,13 @@ def _read(raw: urllib3.HTTPResponse, limits: Limits, sink: BinaryIO | None) -> R
     elif body and not problem and encoding not in ("", "identity"):
         body, problem = _decode(body, encoding, cap)
     return Response(raw.status, headers, body, framed=framed, problem=problem)
+
+
+def _pass_on(piece: bytes, sink: BinaryIO) -> None:
+    try:
+        sink.write(piece)
+    except OSError as error:
+        raise _SinkError(error) from error
 
 
 def _decode(body: bytes, encoding: str, cap: int) -> tuple[bytes, str]:
