@@ -34,6 +34,7 @@ class Line:
     def __init__(self, server: SandboxServer, key: str) -> None:
         self._key = key
         self.port = server.port
+        self._ahead = bytearray()
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
     def __enter__(self) -> Line:
@@ -63,21 +64,21 @@ class Line:
             data += part
 
     def answer(self) -> Heard:
-        """One whole answer with a Content-Length; the connection stays open."""
+        """One whole answer with a Content-Length; the connection stays open, what follows is kept for later."""
         self.socket.settimeout(5)
-        data = bytearray()
-        while b"\r\n\r\n" not in data:
-            data += self._receive()
-        head, _, rest = bytes(data).partition(b"\r\n\r\n")
+        while b"\r\n\r\n" not in self._ahead:
+            self._receive()
+        head, _, _ = bytes(self._ahead).partition(b"\r\n\r\n")
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        length = int(lengths[0].split(b":")[1]) if lengths else 0
-        body = bytearray(rest)
-        while len(body) < length:
-            body += self._receive()
-        return Heard(head + b"\r\n\r\n" + bytes(body), "open")
+        size = len(head) + 4 + (int(lengths[0].split(b":")[1]) if lengths else 0)
+        while len(self._ahead) < size:
+            self._receive()
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return Heard(data, "open")
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> None:
         part = self.socket.recv(1 << 20)
         if not part:
             raise ConnectionError("the server closed the connection")
-        return part
+        self._ahead += part

@@ -177,7 +177,10 @@ def test_other_hosts_and_origins_are_refused(server: SandboxServer, headers: str
 def test_server_listens_on_loopback_only(server: SandboxServer) -> None:
     others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in others - {"127.0.0.1"}:
-        with pytest.raises(OSError, match="."), socket.create_connection((address, server.port), timeout=1):
+        with (
+            pytest.raises(ConnectionRefusedError),
+            socket.create_connection((address, server.port), timeout=1),
+        ):
             pass
     assert server.url == f"http://127.0.0.1:{server.port}"
 
@@ -206,7 +209,7 @@ def test_port_can_be_closed_and_opened_again() -> None:
 
 
 def test_taken_port_is_named_in_one_line(server: SandboxServer) -> None:
-    with pytest.raises(OSError, match=f"port {server.port} on 127.0.0.1 cannot be used"):
+    with pytest.raises(OSError, match=f"port {server.port} on .* cannot be used"):
         SandboxServer(server.sandbox, port=server.port).start()
 
 
@@ -404,7 +407,7 @@ def test_client_that_hangs_up_on_a_slow_answer_does_no_harm(
 ) -> None:
     talk.sandbox.faults.add("drip_body", seconds=0.01)
     line.request(PATH)
-    line.hear(0.05)
+    assert line.socket.recv(10)
     line.socket.close()
     with Line(server, talk.headers["X-Api-Key"]) as next_line:
         next_line.request(PATH)

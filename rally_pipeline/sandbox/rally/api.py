@@ -16,6 +16,7 @@ from .bulk import create_many
 from .changes import read_changes
 from .errors import RallyError, error_answer
 from .files import FileExchange
+from .guids import read_guid
 from .keys import ApiKey, ApiKeys, Scope
 from .lists import ListReader
 from .mutations import Mutator
@@ -196,10 +197,11 @@ class RallyApi(Steering):
         path = tuple(segments)
         if path in self._routes:
             return self._routes[path], ""
-        if len(path) > 1:
+        record_id = read_guid(path[1]) if len(path) > 1 else None
+        if record_id is not None:
             template = (path[0], "{id}", *path[2:])
             if template in self._routes:
-                return self._routes[template], path[1].lower()
+                return self._routes[template], record_id
         raise RallyError(404, "There is no such endpoint.")
 
     def _make_routes(self) -> dict[tuple[str, ...], dict[str, Route]]:

@@ -104,12 +104,28 @@ class ChangeFeed:
             visible += round(dice.random() * switches.late_seconds * TICKS_PER_SECOND)
         if switches.ahead_seconds and dice.random() < switches.ahead_share:
             changed += round(dice.random() * switches.ahead_seconds * TICKS_PER_SECOND)
-        self.inject(entity_type, entity_id, action, changed, visible, changed_by)
+        self._hold(entity_type, entity_id, action, changed, visible, changed_by)
         if switches.unknown_entry_share and dice.random() < switches.unknown_entry_share:
             unknown = dice.choice((("contact", "merged"), ("company", "restored"), ("quote", "inserted")))
-            self.inject(unknown[0], entity_id, unknown[1], changed, visible, changed_by)
+            self._hold(unknown[0], entity_id, unknown[1], changed, visible, changed_by)
+        self.reveal(elapsed)
 
     def inject(
+        self,
+        entity_type: str,
+        entity_id: str,
+        action: str,
+        changed: int,
+        elapsed: int,
+        visible: int,
+        changed_by: str | None,
+        entry_id: int | None = None,
+    ) -> None:
+        """Add any entry, to be visible at `visible` (ticks of the time passed, as is the present, `elapsed`)."""
+        self._hold(entity_type, entity_id, action, changed, visible, changed_by, entry_id)
+        self.reveal(elapsed)
+
+    def _hold(
         self,
         entity_type: str,
         entity_id: str,
@@ -119,7 +135,6 @@ class ChangeFeed:
         changed_by: str | None,
         entry_id: int | None = None,
     ) -> None:
-        """Add any entry, to be visible at `visible` (ticks of the time passed)."""
         if entry_id is None and self.switches.feed_ids == "change":
             entry_id = self._take_id()
         pending = _Pending(entry_id, entity_type, entity_id, action, changed, changed_by)
@@ -237,10 +252,15 @@ class ChangeFeed:
         return taken
 
     def _append(self, pending: _Pending, visible: int) -> None:
-        entry_id = self._take_id() if pending.id is None else pending.id
         action = pending.action
         if self.switches.merge_entries:
-            action = self._drop_former(pending)
+            former = self._latest.get((pending.entity_type, pending.entity_id))
+            if former is not None and former[0] > pending.changed:
+                return
+            if former is not None:
+                action = self._drop_former(former, pending.action)
+        entry_id = self._take_id() if pending.id is None else pending.id
+        if self.switches.merge_entries:
             self._latest[pending.entity_type, pending.entity_id] = (pending.changed, entry_id)
         changed = self._changed
         at = (
@@ -255,19 +275,16 @@ class ChangeFeed:
         self._actors.insert(at, self._actor_names.number(pending.changed_by))
         self._entities.insert(at, pending.entity_id)
 
-    def _drop_former(self, pending: _Pending) -> str:
-        """Remove the record's former entry; the action that the merged entry shows."""
-        former = self._latest.get((pending.entity_type, pending.entity_id))
-        if former is None:
-            return pending.action
+    def _drop_former(self, former: tuple[int, int], action: str) -> str:
+        """Remove a record's former entry; the action that the merged entry shows."""
         changed, entry_id = former
         at = bisect_left(self._changed, changed)
         while self._ids[at] != entry_id:
             at += 1
-        action = self._entry(at).action
+        former_action = self._entry(at).action
         for column in (self._changed, self._ids, self._visible, self._kinds, self._actors, self._entities):
             column.pop(at)
-        return "inserted" if action == "inserted" and pending.action == "updated" else pending.action
+        return "inserted" if (former_action, action) == ("inserted", "updated") else action
 
     def _clear_columns(self) -> None:
         self._changed: array[int] = array("q")

@@ -174,7 +174,9 @@ class Steering:
             moment = self.store.moment()
             changed = moment.wall if changed_at is None else parse_instant(changed_at)[0]
             visible = moment.elapsed + round(visible_in * TICKS_PER_SECOND)
-            self.store.feed.inject(entity_type, entity_id, action, changed, visible, changed_by, id)
+            self.store.feed.inject(
+                entity_type, entity_id, action, changed, moment.elapsed, visible, changed_by, id
+            )
 
     def restart_feed_ids(self, first: int = 1) -> None:
         """Let feed ids start over, as after a restored backup."""
@@ -286,7 +288,11 @@ class Steering:
             self.history,
             self.known_ids,
         )
-        return {**{method.__name__: method for method in methods}, "records": listed, "files": self.files.switch}
+        return {
+            **{method.__name__: method for method in methods},
+            "records": listed,
+            "files": self.files.switch,
+        }
 
 
 def _entity(name: str) -> str:

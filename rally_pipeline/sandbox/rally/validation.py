@@ -91,10 +91,10 @@ def _accept_integer(value: object) -> int:
 
 
 def _accept_decimal(value: object) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise RefusedValueError("Must be a number.")
     try:
-        number = Decimal(value)
+        number = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
         raise RefusedValueError("Must be a number.") from None
     if (
