@@ -16,7 +16,6 @@ import requests.hooks
 import requests.structures
 import urllib3
 from urllib3.exceptions import NameResolutionError
-from urllib3.exceptions import TimeoutError as WireTimeout
 
 from rally_pipeline.http.redaction import escape
 from rally_pipeline.http.transport import Limits, Request, Response, TransportFailure
@@ -221,7 +220,7 @@ def _failure(error: BaseException, bounds: CallBounds) -> TransportFailure:
             return TransportFailure("the host name does not resolve", sent=False)
         if isinstance(cause, urllib3.exceptions.IncompleteRead | http.client.IncompleteRead):
             return TransportFailure("the answer was cut", sent=True)
-    if any(isinstance(cause, TimeoutError | WireTimeout) for cause in causes):
+    if any(isinstance(cause, TimeoutError) for cause in causes):
         if bounds.sending:
             return TransportFailure(f"the server was silent for {limits.read_seconds:g} s", sent=True)
         return TransportFailure(f"no connection within {limits.connect_seconds:g} s", sent=False)

@@ -34,18 +34,17 @@ class CallBounds:
     """What is left to one call, and how far it got.
 
     Attributes:
+        deadline: the monotonic second at which it ends.
         sending: whether a byte of the request may have left.
-        expired: whether the total deadline, rather than a silence, ended it.
         received: header bytes received so far.
     """
 
-    __slots__ = ("deadline", "expired", "limits", "received", "sending")
+    __slots__ = ("deadline", "limits", "received", "sending")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.deadline = time.monotonic() + limits.total_seconds
         self.sending = False
-        self.expired = False
         self.received = 0
 
     def remaining(self, at_most: float) -> float:
@@ -56,9 +55,13 @@ class CallBounds:
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
-            self.expired = True
             raise TimeoutError("the total time of the call is used up")
         return min(left, at_most)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the total time, rather than a silence, ended the call."""
+        return time.monotonic() >= self.deadline
 
     def count_header(self, size: int) -> None:
         """Add a header line.

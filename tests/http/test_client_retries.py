@@ -1,0 +1,276 @@
+"""Which calls are repeated, how often, and after which wait. All waits are asserted on a fake clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from rally_pipeline.http.client import HttpClient
+from rally_pipeline.http.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    NoAnswer,
+    NotFound,
+    Rejected,
+    ServerFailed,
+    Throttled,
+    TooLarge,
+    Unauthorized,
+)
+from rally_pipeline.http.retry import RetryPolicy
+from tests.http.fakes import KEY, START_SECONDS, FakeClock, client_of, lost, respond
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 408, 425])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_failing_server_is_asked_again(method: str, status: int) -> None:
+    client, transport, clock = client_of(respond(status), respond(200))
+    assert client.request(method, "/contacts").status == 200
+    assert len(transport.requests) == 2
+    assert clock.sleeps == [0.375]
+
+
+@pytest.mark.parametrize("outcome", [respond(500), respond(503), respond(429), lost(), lost(sent=False)])
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_what_may_not_be_repeated_is_sent_once(method: str, outcome: object) -> None:
+    client, transport, clock = client_of(outcome, respond(200))  # type: ignore[arg-type]
+    with pytest.raises(ApiError):
+        client.request(method, "/contacts", json={"name": "x"})
+    assert len(transport.requests) == 1
+    assert clock.sleeps == []
+
+
+def test_a_post_declared_harmless_is_repeated() -> None:
+    client, transport, _ = client_of(lost(), respond(500), respond(202))
+    assert client.post("/ack", json={}, repeat=True).status == 202
+    assert len(transport.requests) == 3
+
+
+def test_a_get_declared_unrepeatable_is_sent_once() -> None:
+    client, transport, _ = client_of(respond(500), respond(200))
+    with pytest.raises(ServerFailed):
+        client.get("/queue", repeat=False)
+    assert len(transport.requests) == 1
+
+
+def test_no_more_than_four_attempts() -> None:
+    client, transport, clock = client_of(respond(503))
+    with pytest.raises(ServerFailed) as caught:
+        client.get("/contacts")
+    assert caught.value.status == 503
+    assert len(transport.requests) == 4
+    assert clock.sleeps == [0.375, 0.75, 1.5]  # equal jitter: three quarters of 0.5, 1, 2
+    assert client.usage.retries == 3
+    assert client.usage.requests == 4
+    assert client.usage.waited_seconds == pytest.approx(2.625)
+
+
+def test_the_total_time_ends_attempts_too() -> None:
+    clock = FakeClock()
+    client, transport, _ = client_of(
+        respond(503), clock=clock, policy=RetryPolicy(max_attempts=50, total_seconds=10, base_seconds=4)
+    )
+    start = clock.elapsed
+    with pytest.raises(ServerFailed):
+        client.get("/contacts")
+    assert clock.elapsed - start <= 10
+    assert len(transport.requests) == 3  # waits of 3 and 6 seconds, the next one would pass the bound
+
+
+def test_no_answer_says_whether_the_request_may_have_been_applied() -> None:
+    client, _, _ = client_of(lost(sent=False))
+    with pytest.raises(NoAnswer) as caught:
+        client.get("/contacts")
+    assert caught.value.sent is False
+    assert str(caught.value) == "rally GET /contacts: the connection was reset"
+    client, _, _ = client_of(lost(sent=True), lost(sent=False))
+    with pytest.raises(NoAnswer) as caught:
+        client.put("/contacts/1", json={})
+    assert caught.value.sent is True
+    client, _, _ = client_of(respond(500), lost(sent=False))
+    with pytest.raises(NoAnswer) as caught:
+        client.put("/contacts/1", json={})
+    assert caught.value.sent is True
+
+
+def test_a_refused_certificate_is_final() -> None:
+    client, transport, _ = client_of(lost(sent=False, lasting=True))
+    with pytest.raises(NoAnswer):
+        client.get("/contacts")
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Rejected),
+        (401, Unauthorized),
+        (403, Forbidden),
+        (404, NotFound),
+        (409, Conflict),
+        (410, NotFound),
+        (413, TooLarge),
+        (414, TooLarge),
+        (418, Rejected),
+        (422, Rejected),
+        (501, ServerFailed),
+        (505, ServerFailed),
+    ],
+)
+def test_final_statuses_are_typed_and_not_repeated(status: int, kind: type[ApiError]) -> None:
+    client, transport, _ = client_of(respond(status, b'{"detail": "why it was refused"}'))
+    with pytest.raises(kind) as caught:
+        client.get("/contacts/7")
+    assert type(caught.value) is kind
+    assert (caught.value.system, caught.value.method, caught.value.path) == ("rally", "GET", "/contacts/7")
+    assert caught.value.status == status
+    assert caught.value.excerpt == "why it was refused"
+    assert str(caught.value).startswith(f"rally GET /contacts/7: {status}")
+    assert len(transport.requests) == 1
+
+
+def test_gone_is_told_from_not_found() -> None:
+    for status, gone in ((404, False), (410, True)):
+        client, _, _ = client_of(respond(status))
+        with pytest.raises(NotFound) as caught:
+            client.get("/contacts/7")
+        assert caught.value.gone is gone
+
+
+def test_conflict_on_a_get_is_repeated_where_the_system_throttles_with_it() -> None:
+    policy = RetryPolicy(also_retry=frozenset({409}))
+    client, transport, _ = client_of(respond(409), respond(200), policy=policy)
+    assert client.get("/deals").status == 200
+    client, transport, _ = client_of(respond(409), respond(200), policy=policy)
+    with pytest.raises(Conflict):
+        client.put("/deals/1", json={})
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        ({"Retry-After": "7"}, 7, 8),
+        ({"Retry-After": "0"}, 1, 2),
+        ({"Retry-After": "1e9"}, 90, 91),
+        ({"Retry-After": "Tue, 03 Mar 2026 10:00:20 GMT"}, 20, 21),
+        ({"Retry-After": "Tue, 03 Mar 2026 09:00:00 GMT"}, 1, 2),
+        ({"Retry-After": "-5"}, 1, 2),
+        ({"Retry-After": "abc"}, 1, 2),
+        ({"Retry-After": "nan"}, 1, 2),
+        ({"X-RateLimit-Reset": f"{START_SECONDS + 33:.0f}"}, 33, 34),
+        ({"X-RateLimit-Reset": f"{(START_SECONDS + 33) * 1000:.0f}"}, 33, 34),
+        ({"X-RateLimit-Reset": "12"}, 12, 13.2),
+        ({"X-RateLimit-Reset": f"{START_SECONDS - 500:.0f}"}, 1, 2),
+        ({"X-RateLimit-Reset": "soon"}, 1, 2),
+        ({"X-RateLimit-Reset": f"{START_SECONDS + 80_000:.0f}"}, 90, 91),
+        ({"Retry-After": "5", "X-RateLimit-Reset": f"{START_SECONDS + 33:.0f}"}, 5, 6),
+        ({"Retry-After": "abc", "X-RateLimit-Reset": f"{START_SECONDS + 33:.0f}"}, 33, 34),
+        ({}, 1, 2),
+    ],
+)
+def test_wait_after_429(headers: dict[str, str], least: float, most: float) -> None:
+    client, transport, clock = client_of(respond(429, headers=headers), respond(200))
+    assert client.get("/contacts").status == 200
+    assert len(clock.sleeps) == 1
+    assert least <= clock.sleeps[0] <= most
+    assert client.usage.throttled == 1
+    assert len(transport.requests) == 2
+
+
+def test_waits_after_429_do_not_count_as_attempts() -> None:
+    client, transport, _ = client_of(*[respond(429, headers={"Retry-After": "2"})] * 20, respond(200))
+    assert client.get("/contacts").status == 200
+    assert len(transport.requests) == 21
+
+
+def test_429_for_ever_ends_as_throttled_when_the_time_is_used_up() -> None:
+    client, transport, clock = client_of(respond(429, headers={"Retry-After": "60"}))
+    start = clock.elapsed
+    with pytest.raises(Throttled) as caught:
+        client.get("/contacts")
+    assert 180 <= clock.elapsed - start <= 300
+    assert len(transport.requests) == 5
+    assert caught.value.wait_seconds == 60
+    assert "429 Too Many Requests" in str(caught.value)
+
+
+def test_429_without_a_word_backs_off_further_each_time() -> None:
+    client, _, clock = client_of(respond(429))
+    with pytest.raises(Throttled):
+        client.get("/contacts")
+    assert clock.sleeps[:6] == [1.5, 3, 6, 12, 24, 48]
+    assert max(clock.sleeps) <= 90
+
+
+def test_429_of_a_post_tells_the_wait_and_does_not_repeat() -> None:
+    client, transport, clock = client_of(respond(429, headers={"Retry-After": "9"}))
+    with pytest.raises(Throttled) as caught:
+        client.post("/syncs/1/trigger")
+    assert caught.value.wait_seconds == 9
+    assert len(transport.requests) == 1
+    assert clock.sleeps == []
+
+
+def test_a_retry_after_of_a_503_is_waited_for() -> None:
+    client, _, clock = client_of(respond(503, headers={"Retry-After": "11"}), respond(200))
+    client.get("/contacts")
+    assert clock.sleeps == [11.375]
+
+
+def outage(client: HttpClient, clock: FakeClock, *, seconds: float, every: float) -> int:
+    """Calls made while the server is down, one each `every` seconds."""
+    calls = 0
+    end = clock.elapsed + seconds
+    while clock.elapsed < end:
+        calls += 1
+        with pytest.raises((ServerFailed, NoAnswer)):
+            client.get("/contacts")
+        clock.elapsed += every
+    return calls
+
+
+@pytest.mark.parametrize("outcome", [respond(503), lost(sent=False)])
+@pytest.mark.parametrize("every", [0.01, 1.0, 20.0])
+def test_a_server_that_is_down_is_not_stormed(outcome: object, every: float) -> None:
+    client, transport, clock = client_of(outcome)  # type: ignore[arg-type]
+    calls = outage(client, clock, seconds=600, every=every)
+    assert len(transport.requests) <= 1.1 * calls + 10
+    assert len(transport.requests) <= 600 / 5 + 15  # when it is surely down: one probe per five seconds
+
+
+def test_a_call_that_is_not_sent_says_so() -> None:
+    client, transport, clock = client_of(respond(503))
+    outage(client, clock, seconds=30, every=1)
+    before = len(transport.requests)
+    with pytest.raises(NoAnswer, match="not sent: the server keeps failing") as caught:
+        client.post("/contacts", json={})
+    assert caught.value.sent is False
+    assert len(transport.requests) == before
+
+
+def test_a_server_that_comes_back_is_used_at_once() -> None:
+    client, transport, clock = client_of(respond(503))
+    outage(client, clock, seconds=60, every=1)
+    transport.outcomes = [respond(200)]
+    clock.elapsed += 5
+    for _ in range(100):
+        assert client.get("/contacts").status == 200
+
+
+def test_a_few_failures_among_many_calls_are_all_repeated() -> None:
+    outcomes = [respond(503 if n % 20 == 0 else 200) for n in range(2000)] + [respond(200)]
+    client, _, _ = client_of(*outcomes)
+    for _ in range(1900):
+        assert client.get("/contacts").status == 200
+
+
+def test_the_key_goes_out_with_every_attempt_and_into_no_message() -> None:
+    client, transport, _ = client_of(respond(500, f"bad key {KEY}".encode()))
+    with pytest.raises(ServerFailed) as caught:
+        client.get("/contacts")
+    assert all(request.headers["X-Api-Key"] == KEY for request in transport.requests)
+    assert KEY not in str(caught.value)
+    assert "bad key ***" in str(caught.value)
+    for shown in (repr(client), repr(transport.requests[0]), repr(caught.value)):
+        assert KEY not in shown
