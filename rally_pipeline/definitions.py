@@ -30,6 +30,7 @@ class Room:
 ROOMS: tuple[Room, ...] = (
     Room("rally_pipeline.rally.defs", "rally"),
     Room("rally_pipeline.sell.defs", "sell"),
+    Room("rally_pipeline.signalsmith.defs", "signalsmith"),
 )
 """One line per room. A room brings its own resource; `warehouse` and the executor are shared and come from here."""
 

@@ -36,6 +36,13 @@ def _check_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_webserver(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ValueError(f"'{value}' is not the URL of a Dagster webserver such as http://127.0.0.1:3000")
+    return value.rstrip("/")
+
+
 def _read_feed_start(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -90,6 +97,10 @@ class Settings(BaseSettings):
     signalsmith_api_token: OptionalSecret = None
     signalsmith_workspace_id: OptionalText = None
     signalsmith_timezone: OptionalText = None
+
+    dagster_webserver_url: Annotated[
+        Annotated[str, AfterValidator(_check_webserver)] | None, BeforeValidator(_blank_is_absent)
+    ] = None
 
     delete_mode: DeleteMode = DeleteMode.HARD
     syncs_dir: Path = Path("syncs")

@@ -19,6 +19,11 @@ _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
     "rally_pipeline.rally.deletes.MassDeleteSuspected": (True, False),
     "rally_pipeline.rally.changes.SnapshotRequired": (False, False),
     "rally_pipeline.rally.passes.EndlessList": (False, False),
+    "rally_pipeline.signalsmith.errors.SyncGone": (True, False),
+    "rally_pipeline.signalsmith.errors.OwnershipRefused": (True, False),
+    "rally_pipeline.signalsmith.errors.TriggerUnknown": (True, False),
+    "rally_pipeline.signalsmith.errors.CatalogShrunk": (True, False),
+    "rally_pipeline.signalsmith.errors.SignalSmithError": (False, False),
 }
 """By name, so that a room is not imported for the sake of its errors. Their texts are clear lines already."""
 

@@ -43,8 +43,20 @@ class UnreadableCatalog(Exception):
     """A file is no catalog; the message says why."""
 
 
-def load_catalog(home: Path) -> LoadedCatalog:
-    """The newest believable catalog of the home folder. Never raises, never touches the network."""
+def load_catalog(home: Path, workspace_id: str | None = None) -> LoadedCatalog:
+    """The newest believable catalog of the home folder. Never raises, never touches the network.
+
+    A catalog of another workspace than `workspace_id` is left alone: its syncs do not exist in this one.
+    """
+    loaded = _newest(home)
+    found = loaded.catalog.workspace_id
+    if workspace_id is None or found in ("", workspace_id):
+        return loaded
+    problem = f"{FILE_NAME} is of workspace {found}, not of SIGNALSMITH_WORKSPACE_ID: materialize signalsmith/catalog"
+    return LoadedCatalog(Catalog(), problem)
+
+
+def _newest(home: Path) -> LoadedCatalog:
     problems = []
     for name in (FILE_NAME, PREVIOUS):
         path = home / name

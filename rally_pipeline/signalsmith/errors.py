@@ -8,25 +8,15 @@ from rally_pipeline.signalsmith.records import Run
 
 
 class SignalSmithError(Exception):
-    """Something that a person or a later attempt has to deal with.
-
-    `mistake`: a person must change something first. `repeatable`: the same request may succeed later by itself.
-    """
-
-    mistake = False
-    repeatable = False
+    """Something that a person has to deal with, or that ended the remote run."""
 
 
 class SyncGone(SignalSmithError):
     """The sync does not exist in SignalSmith any more."""
 
-    mistake = True
-
 
 class OwnershipRefused(SignalSmithError):
     """Dagster may not trigger this sync as things stand."""
-
-    mistake = True
 
 
 class NothingToAttach(SignalSmithError):
@@ -52,8 +42,6 @@ class RunStuck(SignalSmithError):
 class TriggerUnknown(SignalSmithError):
     """It cannot be told whether or which run a trigger started."""
 
-    mistake = True
-
 
 class CatalogUnusable(SignalSmithError):
     """The answer cannot be believed as the list of syncs."""
@@ -61,8 +49,6 @@ class CatalogUnusable(SignalSmithError):
 
 class CatalogShrunk(CatalogUnusable):
     """More than half of the syncs are missing at once; nothing was changed."""
-
-    mistake = True
 
     def __init__(self, before: int, now: int, kept_aside: str) -> None:
         super().__init__(

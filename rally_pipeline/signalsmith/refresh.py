@@ -22,6 +22,7 @@ from rally_pipeline.signalsmith.catalog import (
     compare,
     fingerprint,
     has_shrunk,
+    label,
 )
 from rally_pipeline.signalsmith.catalog_table import store_catalog, stored_slugs
 from rally_pipeline.signalsmith.client import SignalSmithClient
@@ -37,14 +38,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """What a refresh found. `unscheduled` are (sync, reason) of those without a schedule that fires."""
+    """What a refresh found, as pairs of a sync and a text.
+
+    Attributes:
+        unscheduled: those without a schedule that fires, and why.
+        refused_crons: of these, the ones that SignalSmith itself runs by a cron which Dagster cannot follow.
+        warnings: what works but deserves a look.
+        scheduled: how many have a schedule that fires.
+    """
 
     catalog: Catalog
     changes: Changes
     unscheduled: tuple[tuple[str, str], ...]
+    refused_crons: tuple[tuple[str, str], ...]
     warnings: tuple[tuple[str, str], ...]
     scheduled: int
     usage: Usage
+
+    def lines(self) -> list[str]:
+        """The report for a log or a terminal."""
+        lists = {
+            "added": self.changes.added,
+            "changed": self.changes.changed,
+            "gone": self.changes.gone,
+            "returned": self.changes.returned,
+            "removed": self.changes.removed,
+        }
+        found = [f"{kind}: {name}" for kind, names in lists.items() for name in names]
+        found += [f"skipped: {skipped.name}: {skipped.reason}" for skipped in self.catalog.skipped]
+        found += [f"no schedule: {name}: {reason}" for name, reason in self.unscheduled]
+        return found + [f"note: {name}: {text}" for name, text in self.warnings]
 
     def counts(self) -> dict[str, int | float]:
         """Numbers for metadata."""
@@ -101,17 +124,15 @@ class CatalogRefresh:
             store_catalog(transaction, after, options, plans, self._clock.now())
         return _result(before, after, plans, options, self._client.http.usage - usage)
 
-    def remote_changed(self) -> bool:
-        """Whether the list differs from the catalog in anything that matters; costs one list request."""
-        before = self._before()
-        return before is None or fingerprint(self._client.list_syncs()) != before.fingerprint
+    def remote_fingerprint(self) -> str:
+        """A digest of the list as it is now, to be compared with the catalog's; costs one list request."""
+        return fingerprint(self._client.list_syncs())
 
     def _before(self) -> Catalog | None:
-        loaded = catalog_file.load_catalog(self._settings.home_path)
-        if loaded.problem:
+        loaded = catalog_file.load_catalog(self._settings.home_path, self._client.workspace_id)
+        if loaded.problem and not loaded.is_missing:
             logger.warning("signalsmith: %s", loaded.problem)
-        known = loaded.catalog.workspace_id in ("", self._client.workspace_id)
-        return None if loaded.is_missing or not known else loaded.catalog
+        return None if loaded.is_missing else loaded.catalog
 
     def _read(self, before: Catalog | None) -> Reading:
         rows = self._client.list_syncs()
@@ -162,14 +183,16 @@ def _result(
     options: OptionsFile,
     usage: Usage,
 ) -> RefreshResult:
-    unscheduled, warnings, scheduled = [], [], 0
+    unscheduled, refused, warnings, scheduled = [], [], [], 0
     for entry in after.entries:
         plan = plans[entry.id]
-        name = f"{entry.name or entry.id} ({entry.slug})"
+        name = label(entry)
         if plan.cron is None or plan.hold:
-            unscheduled.append((name, plan.hold if plan.cron is not None else plan.reason))
+            unscheduled.append((name, plan.hold or plan.reason))
         else:
             scheduled += 1
+        if plan.is_refused(entry):
+            refused.append((name, plan.reason))
         warnings += [(name, text) for text in (*plan.warnings, *entry.notes)]
         warnings += [
             (name, text)
@@ -183,4 +206,12 @@ def _result(
     problem = zone_problem(after)
     if problem:
         warnings.append(("time zone", problem))
-    return RefreshResult(after, compare(before, after), tuple(unscheduled), tuple(warnings), scheduled, usage)
+    return RefreshResult(
+        after,
+        compare(before, after),
+        tuple(unscheduled),
+        tuple(refused),
+        tuple(warnings),
+        scheduled,
+        usage,
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.signalsmith import tables
-from rally_pipeline.signalsmith.records import Run
+from rally_pipeline.signalsmith.records import TERMINAL, Run
 from rally_pipeline.warehouse.values import clean_text, instant_text
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ class RunHistory:
         self._warehouse = warehouse
         self._clock = clock
 
-    def record(
-        self, runs: Iterable[Run], *, origin: str, dagster_run_id: str | None = None, reported: bool = False
-    ) -> None:
+    def record(self, runs: Iterable[Run], *, origin: str, dagster_run_id: str | None = None) -> None:
         """Store these states; what is known of origin and reporting of a run is kept."""
         found = list(runs)
         if not found:
@@ -48,19 +47,65 @@ class RunHistory:
                         run,
                         origin_before or origin,
                         dagster_run_id or dagster_before,
-                        reported=reported or reported_before,
+                        reported=reported_before,
                     )
                 )
             transaction.upsert(tables.runs, COLUMNS, rows, touch=["_synced_at"])
 
-    def reported(self, sync_id: str, run_ids: Iterable[str]) -> set[str]:
-        """Those of the runs that Dagster shows already."""
+    def ended(self, last_runs: dict[str, str]) -> set[str]:
+        """Of syncs and their last run: those syncs whose last run is recorded as ended."""
         table = tables.runs
-        query = select(table.c.id).where(
-            table.c.sync_id == sync_id, table.c.id.in_(list(run_ids)), table.c.reported.is_(True)
+        query = select(table.c.sync_id, table.c.id).where(table.c.status.in_(sorted(TERMINAL)))
+        found: set[str] = set()
+        with self._warehouse.reading() as transaction:
+            for part in _parts(list(last_runs.values())):
+                for sync_id, run_id in transaction.rows(query.where(table.c.id.in_(part))):
+                    if last_runs.get(str(sync_id)) == run_id:
+                        found.add(str(sync_id))
+        return found
+
+    def newest(self, sync_id: str) -> datetime | None:
+        """When the newest recorded run of a sync was created; None where none is recorded."""
+        table = tables.runs
+        query = select(func.max(table.c.created_at)).where(table.c.sync_id == sync_id)
+        with self._warehouse.reading() as transaction:
+            value = transaction.scalar(query)
+        return value if isinstance(value, datetime) else None
+
+    def is_recorded(self, sync_id: str, run_id: str) -> bool:
+        """Whether any state of the run is known."""
+        table = tables.runs
+        query = select(table.c.id).where(table.c.sync_id == sync_id, table.c.id == run_id)
+        with self._warehouse.reading() as transaction:
+            return transaction.scalar(query) is not None
+
+    def unreported(self, limit: int) -> list[Run]:
+        """Ended runs that are not known to be shown in Dagster, the oldest first."""
+        table = tables.runs
+        names = [field.name for field in fields(Run)]
+        query = (
+            select(*(table.c[name] for name in names))
+            .where(table.c.reported.is_(False), table.c.status.in_(sorted(TERMINAL)))
+            .order_by(table.c.completed_at, table.c.id)
+            .limit(limit)
         )
         with self._warehouse.reading() as transaction:
-            return {str(run_id) for (run_id,) in transaction.rows(query)}
+            rows = transaction.rows(query)
+        return [Run(**{**dict(zip(names, row, strict=True)), "error_message": row[-2] or ""}) for row in rows]
+
+    def mark_reported(self, runs: Iterable[Run]) -> None:
+        """Dagster shows these runs."""
+        table = tables.runs
+        found = list(runs)
+        if not found:
+            return
+        with self._warehouse.transaction("signalsmith.reported") as transaction:
+            for run in found:
+                transaction.execute(
+                    table.update()
+                    .where(table.c.sync_id == run.sync_id, table.c.id == run.id)
+                    .values(reported=True)
+                )
 
     def followers(self, run_ids: Iterable[str]) -> dict[str, str]:
         """The Dagster run that follows each of these runs, from the intents: bound runs only."""
@@ -115,3 +160,8 @@ class RunHistory:
 
 def _instant(value: datetime | None) -> str | None:
     return None if value is None else instant_text(value)
+
+
+def _parts(values: list[str], size: int = 500) -> Iterator[list[str]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

@@ -21,10 +21,16 @@ class SchedulePlan:
     zone: str = ""
     reason: str = ""
     hold: str = ""
+    observed: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return self.cron.warnings if self.cron is not None else ()
+
+    def is_refused(self, entry: Entry) -> bool:
+        """Whether SignalSmith runs the sync by a cron that gets no schedule here although it should."""
+        runs_itself = entry.status == "active" and bool(entry.schedule.strip()) and not entry.is_gone
+        return runs_itself and self.cron is None and not self.observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ def plan_schedule(entry: Entry, options: SyncOptions, zone: str) -> SchedulePlan
     """Decide for one sync; never raises."""
     if options.ownership is Ownership.OBSERVE:
         problem = f": {'; '.join(options.problems)}" if options.problems else ""
-        return SchedulePlan(None, reason=f"observed only, SignalSmith runs it{problem}")
+        return SchedulePlan(None, reason=f"observed only, SignalSmith runs it{problem}", observed=True)
     expression, hold = _expression(entry, options)
     if not expression:
         return SchedulePlan(None, reason=hold)
