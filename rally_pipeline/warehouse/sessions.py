@@ -70,7 +70,8 @@ class Sessions:
             connection.commit()
         except diagnosis.DATABASE_ERRORS as error:
             unclear = _is_broken(connection) or _is_input_output(error)
-            undo(connection)
+            # Closing the session ends its transaction for certain, and lets go of its locks.
+            connection.invalidate()
             if not unclear:
                 raise diagnosis.diagnose(error, self.place) or error from None
             self._resolve(name, held)
@@ -109,7 +110,7 @@ class Sessions:
         try:
             yield
         except BaseException:
-            undo(connection)
+            _undo(connection)
             raise
 
     def _resolve(self, name: str, held: Lease | None) -> None:
@@ -139,16 +140,17 @@ class Sessions:
         return None
 
 
-def undo(connection: sa.Connection) -> None:
-    """Roll back; a connection that is beyond it is thrown away, which rolls back as well."""
-    connection.info.pop(STAGES, None)
+def _undo(connection: sa.Connection) -> None:
+    """Roll back; a session that is beyond it is thrown away, which rolls back as well."""
     try:
         connection.rollback()
     except diagnosis.DATABASE_ERRORS as error:
         _log.debug("rollback on a broken connection: %s", type(error).__name__)
         connection.invalidate()
-    if not connection.invalidated and _is_broken(connection):
+    if _is_broken(connection):
         connection.invalidate()
+    else:
+        connection.info.pop(STAGES, None)
 
 
 def _is_broken(connection: sa.Connection) -> bool:
