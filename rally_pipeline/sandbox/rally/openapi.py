@@ -7,6 +7,7 @@ from typing import Any
 
 from .qualification import SCORES
 from .schema import ENTITIES, EntitySpec, FieldSpec
+from .validation import GREATEST_DECIMAL
 
 Json = dict[str, Any]
 _JSON = "application/json"
@@ -20,12 +21,13 @@ _ERRORS = {
     "415": "The body is not JSON.",
     "429": "The rate limit is spent: wait until X-RateLimit-Reset.",
 }
+GREATEST = int(GREATEST_DECIMAL)
 _SCHEMAS: dict[str, Json] = {
     "text": {"type": "string"},
     "email": {"type": "string", "format": "email", "maxLength": 254},
     "guid": {"type": "string", "format": "uuid"},
     "integer": {"type": "integer"},
-    "decimal": {"type": "number"},
+    "decimal": {"type": "number", "minimum": -GREATEST, "maximum": GREATEST},
     "instant": {"type": "string", "format": "date-time"},
     "tags": {"type": "array", "items": {"type": "string"}},
 }
@@ -70,7 +72,12 @@ def _component_schemas() -> Json:
     for spec in ENTITIES.values():
         name = spec.singular.capitalize()
         schemas[name] = _answer_schema(spec)
-        schemas[f"{name}Request"] = _request_schema(spec)
+        schemas[f"{name}Row"] = {**schemas[name], "required": ["id"]}
+        schemas[f"{name}Request"] = _request_schema(
+            spec, [field.name for field in spec.fields if field.required]
+        )
+        if spec.upsert_key:
+            schemas[f"{name}Upsert"] = _request_schema(spec, list(_upsert_fields(spec)))
     schemas["Change"] = _object(
         {
             "id": {"type": "integer"},
@@ -174,19 +181,20 @@ def _answer_schema(spec: EntitySpec) -> Json:
     return _object(properties)
 
 
-def _request_schema(spec: EntitySpec) -> Json:
-    writable = [field for field in spec.fields if field.writable]
+def _upsert_fields(spec: EntitySpec) -> dict[str, None]:
+    """The fields that an upsert must give, in their order."""
+    return {field.name: None for field in spec.fields if field.required or field.name in spec.upsert_key}
+
+
+def _request_schema(spec: EntitySpec, required: list[str]) -> Json:
     properties: Json = {}
-    for field in writable:
-        schema = _field_schema(field)
-        if field.required and field.kind == "text" and not field.choices:
-            schema |= {"minLength": 1, "pattern": r"\S"}
-        properties[field.name] = schema if field.required else _with_null(schema)
-    return {
-        "type": "object",
-        "required": [field.name for field in writable if field.required],
-        "properties": properties,
-    }
+    for field in spec.fields:
+        if field.writable:
+            schema = _field_schema(field)
+            if field.name in required and field.kind == "text" and not field.choices:
+                schema |= {"minLength": 1, "pattern": r"\S"}
+            properties[field.name] = schema if field.name in required else _with_null(schema)
+    return {"type": "object", "required": required, "properties": properties}
 
 
 def _with_null(schema: Json) -> Json:
@@ -245,7 +253,7 @@ def _entity_paths(spec: EntitySpec) -> Json:
         "get": _operation(
             f"List {spec.name}",
             f"list_{spec.name}",
-            _answers(200, {"type": "array", "items": record}, 400),
+            _answers(200, {"type": "array", "items": _reference(f"{name}Row")}, 400),
             parameters=parameters,
         ),
         "post": _operation(
@@ -277,7 +285,7 @@ def _entity_paths(spec: EntitySpec) -> Json:
         answers["201"] = {**answers["200"], "description": "Created."}
         summary = f"Update or create by {' and '.join(spec.upsert_key)}"
         paths[f"/{spec.name}/upsert"] = {
-            "put": _operation(summary, f"upsert_{spec.singular}", answers, body=request)
+            "put": _operation(summary, f"upsert_{spec.singular}", answers, body=_reference(f"{name}Upsert"))
         }
     return paths
 

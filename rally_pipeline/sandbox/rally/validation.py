@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from .errors import RallyError
@@ -13,7 +13,9 @@ from .instants import TICKS_PER_SECOND, parse_instant, text_of
 from .schema import EntitySpec, FieldSpec
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,190}\.[^@\s,;<>\".]{2,63}")
-_DECIMAL_DIGITS = 40
+GREATEST_DECIMAL = Decimal(10**28)
+_FRACTION_DIGITS = 28
+_WIDE = Context(prec=100)
 
 
 class RefusedValueError(ValueError):
@@ -85,6 +87,8 @@ def _accept_guid(value: object) -> str:
 
 
 def _accept_integer(value: object) -> int:
+    if isinstance(value, Decimal | float) and value % 1 == 0:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise RefusedValueError("Must be a whole number.")
     return value
@@ -97,12 +101,11 @@ def _accept_decimal(value: object) -> Decimal:
         number = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
         raise RefusedValueError("Must be a number.") from None
-    if (
-        not number.is_finite()
-        or len(number.as_tuple().digits) > _DECIMAL_DIGITS
-        or abs(number.adjusted()) > _DECIMAL_DIGITS
-    ):
-        raise RefusedValueError("Is not a decimal number of a usable size.")
+    if not number.is_finite() or abs(number) > GREATEST_DECIMAL:
+        raise RefusedValueError(f"Must be a number of at most {GREATEST_DECIMAL:f}.")
+    exponent = number.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -_FRACTION_DIGITS:
+        number = number.quantize(Decimal(1).scaleb(-_FRACTION_DIGITS), context=_WIDE)
     return Decimal(f"{number:f}")
 
 
