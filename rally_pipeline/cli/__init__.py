@@ -17,6 +17,7 @@ FAMILIES: tuple[str, ...] = (
     "rally_pipeline.cli.status",
     "rally_pipeline.cli.quarantine",
     "rally_pipeline.cli.sell",
+    "rally_pipeline.cli.signalsmith",
     "rally_pipeline.cli.allow_deletes",
 )
 """One line per family: a module with `register(group)`. Heavy libraries are imported inside its commands."""

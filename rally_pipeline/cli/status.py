@@ -21,6 +21,7 @@ from rally_pipeline.settings import Settings
 SOURCES: tuple[tuple[str, str], ...] = (
     ("rally", "rally_pipeline.cli.status_rally"),
     ("sell", "rally_pipeline.cli.status_sell"),
+    ("signalsmith", "rally_pipeline.cli.status_signalsmith"),
 )
 """One line per system: its name and a module with `read_status(settings) -> SystemStatus`."""
 

@@ -43,11 +43,7 @@ class TriggerUnknown(SignalSmithError):
     """It cannot be told whether or which run a trigger started."""
 
 
-class CatalogUnusable(SignalSmithError):
-    """The answer cannot be believed as the list of syncs."""
-
-
-class CatalogShrunk(CatalogUnusable):
+class CatalogShrunk(SignalSmithError):
     """More than half of the syncs are missing at once; nothing was changed."""
 
     def __init__(self, before: int, now: int, kept_aside: str) -> None:

@@ -14,7 +14,10 @@ from rally_pipeline.cli.environment import read_settings
 from rally_pipeline.cli.failures import CommandFailed
 from rally_pipeline.cli.terminal import remarks, results
 
-PARTS: tuple[str, ...] = ("rally_pipeline.cli.demo.rally",)
+PARTS: tuple[str, ...] = (
+    "rally_pipeline.cli.demo.rally",
+    "rally_pipeline.cli.demo.signalsmith",
+)
 """One line per part: a module with `perform(stage) -> list[DemoLine]`, in the order in which they run."""
 
 

@@ -81,6 +81,8 @@ def run_services(
         prepare_home(storage)
         with open_instance(storage) as instance:
             end_orphaned_runs(instance)
+        # where a changed SignalSmith catalog asks for the location to be loaded anew
+        environment["DAGSTER_WEBSERVER_URL"] = f"http://{HOST}:{port}"
         children.append(_start_dagster(stack, port, environment))
         _announce_when_alive(port, stop, children)
         _wait(stop, children)

@@ -15,6 +15,7 @@ from rally_pipeline.settings import Settings
 CATCH_UPS: tuple[tuple[str, str], ...] = (
     ("rally", "rally_pipeline.cli.sync.rally"),
     ("sell", "rally_pipeline.cli.sync.sell"),
+    ("signalsmith", "rally_pipeline.cli.sync.signalsmith"),
 )
 """One line per system: its name and a module with `catch_up(session)`, in the order in which they run."""
 
