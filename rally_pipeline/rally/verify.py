@@ -173,7 +173,7 @@ class Verifier:
         return tuple(row[place] for place in self._places) == tuple(stored)
 
     def _find_extra(self, met: bytes, findings: _Findings, lease: Lease | None) -> None:
-        keys = MetKeys(iter([met]))
+        keys = MetKeys([met])
         with self._warehouse.reading() as tx:
             chunks = [extra for ids in stored_ids(tx, self._entity) if (extra := keys.missing(ids))]
             in_flight = set().union(*(marks.marked_among(tx, self._entity, extra) for extra in chunks))

@@ -117,7 +117,7 @@ def create_engine(file: Path, lock_wait_seconds: float) -> sa.Engine:
             "secure_delete=ON",
             "foreign_keys=OFF",
             "temp_store=MEMORY",
-            "cache_size=-32768",
+            "cache_size=-16384",
             "journal_size_limit=67108864",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchone()
