@@ -103,6 +103,7 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         for item in value:
             yield from _texts(item, depth + 1)
     elif isinstance(value, dict):
-        for name, item in value.items():
-            for text in _texts(item, depth + 1):
-                yield text if name in _WORDS else f"{name}: {text}"
+        telling = [name for name in _WORDS if name in value]
+        for name in telling or value:
+            for text in _texts(value[name], depth + 1):
+                yield text if telling else f"{name}: {text}"

@@ -31,6 +31,8 @@ _ERROR_MEMBERS = _FAULTS | {
     "requestId",
 }
 _ERROR_MEMBERS |= {"timestamp", "path", "meta", "success", "ok"}
+_MOST_ELEMENTS = 2_000_000
+_LARGEST_SPLIT = 16 * 1024 * 1024
 _UNSET = (b"null", b"false", b'""', b"[]", b"{}")
 # A whole string, or one structural character, or the quote of a string that never ends; linear in the text.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
@@ -125,6 +127,8 @@ def _json_text(response: Response) -> bytes:
     if text[:1] not in (b"[", b"{"):
         kind = "HTML or XML" if text[:1] == b"<" else "something else"
         raise bad_answer(response, f"{kind} instead of a JSON list or object", quote=True)
+    if text.count(b",") > _MOST_ELEMENTS:
+        raise bad_answer(response, f"more than {_MOST_ELEMENTS} elements")
     if not text.isascii():
         try:
             text.decode("utf-8")
@@ -185,8 +189,11 @@ def _elements(text: bytes) -> list[bytes]:
     Looks at brackets, commas and strings only, without recursion, so that nothing inside an element matters.
 
     Raises:
-        ValueError: the text is cut, its brackets do not match, an element is missing, or something follows it.
+        ValueError: the text is too large for that, or it is cut, its brackets do not match, an element is missing, or
+            something follows it.
     """
+    if len(text) > _LARGEST_SPLIT:
+        raise ValueError("malformed JSON in a body too large to look for the place")
     parts: list[bytes] = []
     closers = bytearray()
     start = 1

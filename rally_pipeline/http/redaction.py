@@ -6,6 +6,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 MASK = "***"
@@ -23,7 +24,10 @@ _SHAPES = (
     (re.compile(r"(://[^\s:/@]{1,64}:)[^\s/@]{1,256}@"), rf"\1{MASK}@"),
     (re.compile(r"\b[A-Fa-f0-9]{64}\b"), MASK),
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROLS = (range(0x20), range(0x7F, 0xA0), range(0x2028, 0x202F), range(0x2066, 0x206A), (0xFEFF,))
+_ESCAPES = {
+    code: f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" for codes in _CONTROLS for code in codes
+}
 _SPACE = re.compile(r"\s+")
 _PLAIN_RECORD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 
@@ -33,15 +37,16 @@ def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
 
     Values shorter than four characters are left out: masking them would garble every text and hide nothing.
     """
+    return _spellings(tuple(secrets))
+
+
+@lru_cache(maxsize=64)
+def _spellings(secrets: tuple[str, ...]) -> tuple[str, ...]:
     found = set()
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
-            found |= {
-                secret,
-                quote(secret, safe=""),
-                quote(secret),
-                secret.replace("\\", "\\\\").replace('"', '\\"'),
-            }
+            in_json = secret.replace("\\", "\\\\").replace('"', '\\"')
+            found |= {secret, in_json, quote(secret), quote(secret, safe="")}
     return tuple(sorted(found, key=lambda value: (-len(value), value)))
 
 
@@ -56,9 +61,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 def escape(text: str) -> str:
     """`text` on one line: control, bidirectional and separator characters written as escapes."""
-    return _CONTROL.sub(
-        lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\x80" else f"\\u{ord(found[0]):04x}", text
-    )
+    return text.translate(_ESCAPES)
 
 
 def excerpt(body: bytes | str, secrets: Sequence[str] = ()) -> str:

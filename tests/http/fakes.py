@@ -77,9 +77,14 @@ def client_of(
     """A client of scripted outcomes, its transport, and its clock."""
     clock = clock or FakeClock()
     transport = ScriptedTransport(*outcomes, clock=clock)
-    arguments: dict[str, Any] = {"random": MiddlingRandom(0), "secrets": [KEY], "headers": {"X-Api-Key": KEY}}
+    arguments: dict[str, Any] = {
+        "transport": transport,
+        "random": MiddlingRandom(0),
+        "secrets": [KEY],
+        "headers": {"X-Api-Key": KEY},
+    }
     arguments |= options
-    client = HttpClient(system="rally", base_url=BASE_URL, transport=transport, clock=clock, **arguments)
+    client = HttpClient(system="rally", base_url=BASE_URL, clock=clock, **arguments)
     return client, transport, clock
 
 

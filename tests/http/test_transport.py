@@ -81,8 +81,8 @@ def test_threads_share_one_transport() -> None:
         bodies: list[bytes] = []
 
         def send() -> None:
-            for _ in range(25):
-                bodies.append(transport.send(Request("GET", f"{server.url}/x", {}), QUICK).body)
+            request = Request("GET", f"{server.url}/x", {})
+            bodies.extend(transport.send(request, QUICK).body for _ in range(25))
 
         threads = [threading.Thread(target=send) for _ in range(6)]
         for thread in threads:
@@ -141,7 +141,7 @@ def test_a_host_that_does_not_accept_ends_at_the_connect_timeout() -> None:
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
         start = time.monotonic()
-        with pytest.raises(TransportFailure, match="no connection within 0.3 s") as caught:
+        with pytest.raises(TransportFailure, match=r"no connection within 0\.3 s") as caught:
             fetch(f"http://127.0.0.1:{full.getsockname()[1]}")
         assert time.monotonic() - start < 1
         assert caught.value.sent is False
@@ -549,7 +549,7 @@ def test_a_full_disk_is_no_failure_of_the_network() -> None:
         RawServer(always(answer(b"x" * 50_000))) as server,
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
-        request = Request("GET", f"{server.url}/x", {}, None, full)  # type: ignore[arg-type]
+        request = Request("GET", f"{server.url}/x", {}, None, full)
         with pytest.raises(OSError, match="No space left"):
             RequestsTransport(server.url).send(request, QUICK)
 
