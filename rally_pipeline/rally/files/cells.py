@@ -23,6 +23,8 @@ _MAX_INSTANT_CHARACTERS = 40
 _MAX_DIGITS = 28
 """Of a .NET `decimal`, the type that the API names."""
 _SHOWN_CHARACTERS = 80
+_NOT_IN_ADDRESSES = frozenset(' ,;<>()[]"')
+"""Beside what is not printable, which is all other blanks and everything invisible."""
 
 
 class Fault(StrEnum):
@@ -140,9 +142,8 @@ def read_email(text: str) -> str:
         at
         and local
         and "@" not in local
-        and not any(
-            letter.isspace() or not letter.isprintable() or letter in ',;<>()[]"' for letter in address
-        )
+        and address.isprintable()
+        and _NOT_IN_ADDRESSES.isdisjoint(address)
         and len(labels) > 1
         and all(labels)
         and not local.startswith(".")

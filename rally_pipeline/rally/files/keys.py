@@ -6,9 +6,10 @@ An activity has no key: it is its whole content, and may rightly stand several t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from hashlib import blake2b
+
+import msgspec
 
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.templates import Template
@@ -27,7 +28,7 @@ def fold(text: str) -> str:
 
 def digest(parts: Sequence[str]) -> bytes:
     """16 bytes that stand for a sequence of texts; two sequences share them with a chance of 2**-128."""
-    return blake2b(json.dumps(parts, ensure_ascii=True).encode(), digest_size=16).digest()
+    return blake2b(msgspec.json.encode(parts), digest_size=16).digest()
 
 
 class RowKey:

@@ -87,9 +87,13 @@ class RowValidator:
             problems.append(Problem(fault, message, row.number, row.line, column))
 
         self._check_width(row, report)
+        found = row.cells + ("",) * (self._layout.width - len(row.cells))
         cells: list[str] = []
         for column, position in self._columns:
-            text = row.cells[position] if position is not None and position < len(row.cells) else ""
+            text = "" if position is None else found[position]
+            if not text and not column.required:
+                cells.append("")
+                continue
             try:
                 cells.append(self._read_cell(column, text))
             except CellError as error:
@@ -164,14 +168,16 @@ class RowValidator:
         key = self._key(cells)
         if key is None:
             return None
-        column, text = next(iter(key.items()))
-        thing = f"Duplicate {self._entity.singular} with {column} '{shown(text)}'"
         if self._entity in _UNIQUE_BEFORE_SENDING and self._scratch.covers(self._entity):
             existing = self._find_existing(key)
             if existing is not None:
-                return column, f"{thing}: it is in Rally already, as {existing}"
+                return self._duplicate(key, f"it is in Rally already, as {existing}")
         earlier = self._scratch.meet(digest([part for pair in key.items() for part in pair]), number)
-        return None if earlier is None else (column, f"{thing}: the same as row {earlier}")
+        return None if earlier is None else self._duplicate(key, f"the same as row {earlier}")
+
+    def _duplicate(self, key: Mapping[str, str], reason: str) -> tuple[str, str]:
+        column, text = next(iter(key.items()))
+        return column, f"Duplicate {self._entity.singular} with {column} '{shown(text)}': {reason}"
 
     def _find_existing(self, key: Mapping[str, str]) -> str | None:
         field, text = next(iter(key.items()))

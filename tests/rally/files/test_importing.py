@@ -1,0 +1,210 @@
+"""Importing as a whole: twice, interrupted by refusals, at once, large."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rally_pipeline.http.errors import Forbidden, NoAnswer, Unauthorized
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.files.importer import LEASE_STREAM
+from rally_pipeline.rally.files.problems import FileError
+from rally_pipeline.warehouse.errors import LeaseHeld
+from tests.rally.files.conftest import MakeDesk
+from tests.rally.files.desk import NAMES, ROWS, activities, contacts, read_csv
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_the_same_file_twice_does_nothing_and_says_so(make_desk: MakeDesk, entity: Entity) -> None:
+    desk = make_desk()
+    path = desk.write(entity, ROWS[entity](3))
+    assert desk.run(entity, path).imported == 3
+    before = len(desk.sandbox.log)
+    again = desk.run(entity, path.rename(desk.folder / "other name.csv"))
+    assert (again.status, again.imported, again.rows) == ("already imported", 3, 3)
+    assert "the same file was imported" in again.notes[-1]
+    assert "as rows.csv" in again.notes[-1]
+    assert len(desk.sandbox.log) == before
+    assert set(desk.values(entity, NAMES[entity][1]).values()) == {1}
+
+
+def test_a_file_of_which_nothing_was_sent_may_be_tried_again(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk(records={"companies": 1}, mirrored=True)
+    path = desk.write(Entity.CONTACTS, contacts(2, company_name="Soon There"))
+    assert desk.run(Entity.CONTACTS, path).refused == 2
+    desk.pass_time(120)
+    desk.sandbox.rally.create("companies", {"name": "Soon There"})
+    second = desk.run(Entity.CONTACTS, path)
+    assert (second.status, second.imported, second.refused) == ("done", 2, 0)
+    assert desk.errors() == []
+
+
+def test_a_header_without_rows_imports_nothing(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk()
+    report = desk.run(Entity.CONTACTS, desk.write(Entity.CONTACTS, []))
+    assert (report.rows, report.uploads, report.status) == (0, 0, "done")
+
+
+def test_a_semicolon_file_of_a_spreadsheet_is_imported_as_it_is_meant(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk()
+    path = desk.folder / "excel.csv"
+    text = 'Last Name;First Name;E-Mail Note;Email;Notes\r\n"Müller; Groß";Zoë;;z@example.org;"eins\nzwei"\r\n;;;;\r\n'
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("E-Mail Note", "_note").encode())
+    assert desk.run(Entity.CONTACTS, path).imported == 1
+    (record,) = desk.records(Entity.CONTACTS)
+    assert (record["lastName"], record["notes"]) == ("Müller; Groß", "eins\nzwei")
+
+
+@pytest.mark.parametrize(
+    ("active", "scope", "error"), [(False, "write", Unauthorized), (True, "read", Forbidden)]
+)
+def test_a_refused_key_stops_the_import_where_it_can_go_on(
+    make_sqlite_desk: MakeDesk, active: bool, scope: str, error: type[Exception]
+) -> None:
+    desk = make_sqlite_desk(policy={"max_rows": 2})
+    path = desk.write(Entity.CONTACTS, contacts(4))
+
+    def change_key() -> None:
+        desk.http._headers["X-Api-Key"] = desk.sandbox.rally.key(scope, active=active)
+
+    # The key changes while the first upload is under way, so the second one meets it.
+    desk.sandbox.before(1, change_key, path="/import")
+    with pytest.raises(error):
+        desk.run(Entity.CONTACTS, path)
+    assert {state for _, state, _, _ in desk.chunks()} <= {"planned", "done"}
+    desk.sandbox.clear_scripts()
+    desk.sandbox.rally.key("write", active=True)
+    desk.restart()
+    report = desk.run(Entity.CONTACTS, path)
+    assert (report.imported, report.duplicate) == (4, 0)
+
+
+def test_without_a_connection_the_upload_waits_for_the_next_run(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk(policy={"max_rows": 2})
+    path = desk.write(Entity.ACTIVITIES, activities(4))
+    desk.sandbox.before(1, lambda: setattr(desk.http._transport, "refusing", True), path="/import")
+    with pytest.raises(NoAnswer):
+        desk.run(Entity.ACTIVITIES, path)
+    desk.restart()
+    report = desk.run(Entity.ACTIVITIES, path)
+    assert (report.imported, report.uploads) == (4, 3)
+    assert set(desk.values(Entity.ACTIVITIES, "subject").values()) == {1}
+
+
+def test_a_throttled_upload_is_sent_again_after_the_wait_because_it_was_not_applied(
+    make_sqlite_desk: MakeDesk,
+) -> None:
+    desk = make_sqlite_desk(policy={"max_rows": 2}, rally={"limit_per_minute": 60})
+    path = desk.write(Entity.ACTIVITIES, activities(6))
+    desk.sandbox.before(2, lambda: desk.sandbox.rally.spend(1_000), path="/import")
+    report = desk.run(Entity.ACTIVITIES, path)
+    assert report.imported == 6
+    assert set(desk.values(Entity.ACTIVITIES, "subject").values()) == {1}
+
+
+def test_two_imports_do_not_run_at_once(make_desk: MakeDesk) -> None:
+    desk = make_desk()
+    path = desk.write(Entity.CONTACTS, contacts(1))
+    with desk.warehouse.lease(LEASE_STREAM), pytest.raises(LeaseHeld):
+        desk.run(Entity.CONTACTS, path)
+    assert desk.run(Entity.CONTACTS, path).imported == 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_imported(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk()
+    path = desk.write(Entity.CONTACTS, contacts(3))
+    desk.sandbox.before(
+        1, lambda: path.write_text(path.read_text() + "x,y,z@example.org\n"), path="/template"
+    )
+    with pytest.raises(FileError, match="was changed while it was read"):
+        desk.run(Entity.CONTACTS, path)
+    assert desk.uploads() == 0
+
+
+def test_a_file_that_is_not_there_or_no_file_is_named(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk()
+    with pytest.raises(FileError, match="there is no file"):
+        desk.run(Entity.CONTACTS, desk.folder / "none.csv")
+    with pytest.raises(FileError, match="is not a file"):
+        desk.run(Entity.CONTACTS, desk.folder)
+
+
+def test_a_rejects_file_that_cannot_be_written_is_written_by_the_next_run(
+    make_sqlite_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make_sqlite_desk()
+    path = desk.write(Entity.CONTACTS, [*contacts(1), {"email": "x"}])
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rally_pipeline.rally.files.folders.tempfile.mkstemp", lambda **_: refuse())
+        report = desk.run(Entity.CONTACTS, path)
+    assert report.rejects is None
+    assert "could not be written" in report.notes[-1]
+    again = desk.run(Entity.CONTACTS, path)
+    assert again.status == "already imported"
+    assert again.rejects is not None
+    assert [row["_row"] for row in read_csv(again.rejects)] == ["3"]
+
+
+def test_the_simulated_server_may_take_long_to_answer(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk(slow_seconds=300)
+    report = desk.run(Entity.ACTIVITIES, desk.write(Entity.ACTIVITIES, activities(3)))
+    assert (report.imported, report.uploads) == (3, 1)
+    desk.files.switch(slow_seconds=2_000)
+    report = desk.run(Entity.ACTIVITIES, desk.write(Entity.ACTIVITIES, activities(3, start=10)))
+    assert (report.imported, report.uploads) == (3, 1)
+    assert set(desk.values(Entity.ACTIVITIES, "subject").values()) == {1}
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.sandbox.application import Sandbox
+from tests.rally.files.desk import Desk
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+sandbox = Sandbox(records=0, limit_per_minute=None, apis=["rally"])
+kept = {"rows": 0, "bodies": 0}
+
+def answer(entity, rows, by, moment):
+    kept["rows"] += len(rows)
+    return [[] for _ in rows]
+
+sandbox.rally.files._apply = answer  # the server's own memory is not the subject
+desk = Desk(f"sqlite:///{folder / name}.db", folder, sandbox)
+desk.extract()
+report = desk.run(Entity.CONTACTS, folder / f"{name}.csv")
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+print(report.rows, report.imported, report.uploads, kept["rows"], int(peak[1]) // 1024)
+"""
+
+
+def _measure(folder: Path, rows: int) -> list[int]:
+    path = folder / f"rows{rows}.csv"
+    line = "First {0},Last {0},p.{0}@import.example,+49 30 555{0},,Buyer,Procurement,,Kai {0},Hamburg,,DE,20457,lead"
+    headers = (
+        "first_name,last_name,email,phone,mobile,title,department,company_name,address,city,state,country"
+    )
+    with path.open("w") as file:
+        file.write(f"{headers},postal_code,lifecycle_stage,lead_source,tags,notes\n")
+        file.writelines(f'{line.format(n)},Trade fair,"a,b",A note about this person\n' for n in range(rows))
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(folder), f"rows{rows}"],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+    ).stdout  # fmt: skip
+    return [int(word) for word in output.split()]
+
+
+def test_150_000_rows_go_in_uploads_with_flat_memory(tmp_path: Path) -> None:
+    few, many = _measure(tmp_path, 15_000), _measure(tmp_path, 150_000)
+    assert few[:4] == [15_000, 15_000, 2, 15_000]
+    assert many[:4] == [150_000, 150_000, 15, 150_000]
+    # Peak megabytes of the whole process. SQLite fills its page cache of 32 MB meanwhile; nothing else grows.
+    assert many[4] - few[4] < 32 + 10, (few, many)
