@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import format_datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .api import Api, ApiClass, ControlError
@@ -41,8 +40,9 @@ class Sandbox:
 
     `records` is the number of Rally records over all four entities, or a number for each entity;
     `limit_per_minute` is Rally's rate limit (None: no limit). `keep_history` keeps every state of every
-    Rally record. `request_seconds` is the sandbox time that each request takes on a virtual clock. `apis`
-    limits which APIs are built. `rally`, `sell` and `signalsmith` are the options of each API. With the
+    Rally record. `request_seconds` is the sandbox time that each request takes on a virtual clock. The log
+    keeps the last `log_limit` requests (None: all). `faults` names a profile. `apis` limits which APIs are
+    built. `rally`, `sell` and `signalsmith` are the options of each API. With the
     same seed, settings, clock and calls, all answers are the same to the byte. Thread-safe: every call
     holds one lock.
     """
@@ -56,7 +56,7 @@ class Sandbox:
         limit_per_minute: int | None = 1000,
         keep_history: bool = False,
         request_seconds: float = 0.0,
-        log_limit: int | None = None,
+        log_limit: int | None = 250_000,
         faults: str | None = None,
         apis: Sequence[str] | None = None,
         rally: Mapping[str, Any] | None = None,
@@ -85,14 +85,6 @@ class Sandbox:
         self._control = ControlRoutes(self)
         if faults is not None:
             self.faults.use_profile(faults)
-
-    def __enter__(self) -> Sandbox:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     @property
     def rally(self) -> RallyApi:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import socket
 import threading
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 from .application import Sandbox
@@ -92,9 +93,9 @@ class SandboxServer:
         """Open the same port again."""
         self._run(self._listen(_bind(self.port)))
 
-    def _run(self, coroutine: contextlib.AbstractAsyncContextManager[None] | object) -> None:
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()  # type: ignore[arg-type]
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _listen(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -33,7 +33,7 @@ def test_description_is_served_and_valid() -> None:
     answer = talk.sandbox.handle(talk.sandbox.call("GET", "/rally/openapi.json"))
     assert json.loads(answer.body) == describe_api()
     SCHEMA.validate()
-    assert len(OPERATIONS) == 37
+    assert len(OPERATIONS) == 53
 
 
 def test_description_names_every_route() -> None:
@@ -46,7 +46,17 @@ def test_description_names_every_route() -> None:
     served = {
         (method, "/" + "/".join(path)) for path, routes in small().rally._routes.items() for method in routes
     }
-    assert described == served
+    files = {
+        (method, f"/importexport/{entity}/{action}")
+        for entity in ("contacts", "companies", "deals", "activities")
+        for method, action in (
+            ("GET", "export"),
+            ("GET", "export/excel"),
+            ("GET", "template"),
+            ("POST", "import"),
+        )
+    }
+    assert described == served | files
 
 
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
@@ -74,7 +84,9 @@ def _unfair_checks(label: str) -> list[Any]:
     """A schema cannot say that the records to which a body refers must exist, nor that an offset must not lead
     out of the calendar."""
     method, _, path = label.partition(" ")
-    refers = method != "GET" and path.startswith(("/contacts", "/deals", "/activities", "/api-keys"))
+    refers = method != "GET" and path.startswith(
+        ("/contacts", "/deals", "/activities", "/api-keys", "/importexport")
+    )
     return [positive_data_acceptance] if refers else []
 
 

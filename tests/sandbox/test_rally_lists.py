@@ -164,6 +164,20 @@ def test_envelope_may_carry_a_total_that_may_lie() -> None:
     assert talk.json("GET", "/contacts?limit=3")["total"] == 23
 
 
+@pytest.mark.parametrize(
+    ("kind", "link"),
+    [
+        ("right", "http://127.0.0.1/rally/api/v1/contacts?fields=id&limit=5&offset=15"),
+        ("self", "http://127.0.0.1/rally/api/v1/contacts?fields=id&limit=5&offset=10"),
+        ("back", "http://127.0.0.1/rally/api/v1/contacts?fields=id&limit=5&offset=5"),
+        ("foreign", "https://evil.example/rally/api/v1/contacts?fields=id&limit=5&offset=15"),
+    ],
+)
+def test_envelope_may_carry_a_next_link_that_leads_astray(kind: str, link: str) -> None:
+    talk = small(envelope="data", next_link=kind)
+    assert talk.json("GET", "/contacts?limit=5&offset=10&fields=id")["next"] == link
+
+
 # -- updatedSince and fields ------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -46,7 +47,8 @@ class ListReader:
         if wanted:
             choose = _chooser(entity, wanted)
             bodies = [choose(body) for body in bodies]
-        return Answer.raw_json(_envelop(bodies, switches, total))
+        link = _next_link(switches.next_link, call, offset, limit)
+        return Answer.raw_json(_envelop(bodies, switches, total, link))
 
     def _page(
         self, collection: Collection, limit: int, offset: int, bound: Bound | None
@@ -179,11 +181,24 @@ def _chooser(entity: str, wanted: str) -> Callable[[bytes], bytes]:
     return choose
 
 
-def _envelop(bodies: list[bytes], switches: RallySwitches, total: int) -> bytes:
+def _next_link(kind: str, call: Call, offset: int, limit: int) -> str | None:
+    """Where an answer says that the next page is: rightly, at itself, at the page before, or on another host."""
+    if kind == "none":
+        return None
+    host = "https://evil.example" if kind == "foreign" else f"http://{call.headers.get('host', '127.0.0.1')}"
+    step = {"self": 0, "back": -limit}.get(kind, limit)
+    pairs = [(name, value) for name, value in call.query_pairs() if name not in ("limit", "offset")]
+    query = urlencode([*pairs, ("limit", limit), ("offset", max(0, offset + step))])
+    return f"{host}{call.path}?{query}"
+
+
+def _envelop(bodies: list[bytes], switches: RallySwitches, total: int, link: str | None) -> bytes:
     rows = b"[" + b",".join(bodies) + b"]"
     if switches.envelope == "bare":
         return rows
     counted = b""
     if switches.total_key != "none":
         counted = b',"%b":%d' % (switches.total_key.encode(), total + switches.total_error)
+    if link is not None:
+        counted += b',"next":' + _encode(link)
     return b'{"%b":' % switches.envelope.encode() + rows + counted + b"}"

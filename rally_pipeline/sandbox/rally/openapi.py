@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from .openapi_files import file_paths, import_result_schema
 from .qualification import SCORES
 from .schema import ENTITIES, EntitySpec, FieldSpec
 from .validation import GREATEST_DECIMAL
@@ -18,7 +19,8 @@ _ERRORS = {
     "403": "The key lacks the scope.",
     "404": "There is no such record.",
     "409": "The record conflicts with another one.",
-    "415": "The body is not JSON.",
+    "413": "The file is too large.",
+    "415": "The body is not of the type that is wanted.",
     "429": "The rate limit is spent: wait until X-RateLimit-Reset.",
 }
 GREATEST = int(GREATEST_DECIMAL)
@@ -47,9 +49,8 @@ def describe_api() -> Json:
     paths: Json = {}
     for spec in ENTITIES.values():
         paths |= _entity_paths(spec)
-    paths |= (
-        _deal_paths() | _pipeline_paths() | _key_paths() | {"/sync/changes": {"get": _changes_operation()}}
-    )
+    paths |= _deal_paths() | _pipeline_paths() | _key_paths() | file_paths(_answers)
+    paths["/sync/changes"] = {"get": _changes_operation()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -121,6 +122,7 @@ def _component_schemas() -> Json:
     score = {"type": ["integer", "null"], "minimum": 0, "maximum": 100}
     schemas["BantRequest"] = {"type": "object", "properties": dict.fromkeys(SCORES, score)}
     schemas["Bant"] = _object({"dealId": _SCHEMAS["guid"], **dict.fromkeys(SCORES, score), "score": score})
+    schemas["ImportResult"] = import_result_schema()
     schemas["ApiKey"] = _key_schema()
     schemas["NewApiKey"] = _object({"key": {"type": "string"}, **_key_schema()["properties"]})
     schemas["BulkResult"] = _object(

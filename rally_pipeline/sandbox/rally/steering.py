@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -32,7 +33,7 @@ from .writes import Writer
 DEFAULT_WEIGHTS = {"insert": 3.0, "update": 5.0, "delete": 2.0}
 
 
-class Steering:
+class Steering(ABC):
     """The test interfaces of `RallyApi`. Entities are named in the plural; wrong use is a `ControlError`, a
     change that the product would refuse a `RallyError`. Every method is also a control verb of its name
     (those that return records give JSON).
@@ -130,9 +131,9 @@ class Steering:
             self.apply_switches(changed_switches(self.store.switches, switches))
             return msgspec.structs.asdict(self.store.switches)
 
+    @abstractmethod
     def apply_switches(self, switches: RallySwitches) -> None:
         """Put switches in force."""
-        raise NotImplementedError
 
     def distort(
         self,

@@ -36,6 +36,7 @@ class RallySwitches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     envelope: Literal["bare", "data", "items", "results"] = "bare"
     total_key: Literal["none", "total", "totalCount"] = "none"
     total_error: int = 0  # added to the total: a count that lies
+    next_link: Literal["none", "right", "self", "back", "foreign"] = "none"  # a link in the envelope
     default_limit: int = 50
     max_limit: int = 1000
     over_limit: Literal["cap", "refuse"] = "cap"

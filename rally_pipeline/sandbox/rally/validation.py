@@ -14,6 +14,7 @@ from .schema import EntitySpec, FieldSpec
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,190}\.[^@\s,;<>\".]{2,63}")
 GREATEST_DECIMAL = Decimal(10**28)
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FRACTION_DIGITS = 28
 _WIDE = Context(prec=100)
 
@@ -67,7 +68,7 @@ def _accept(field: FieldSpec, value: object) -> Any:
 def _accept_text(value: object) -> str:
     if not isinstance(value, str):
         raise RefusedValueError("Must be a string.")
-    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise RefusedValueError("Holds half of a surrogate pair.")
     return value
 
