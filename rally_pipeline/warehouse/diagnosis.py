@@ -115,7 +115,8 @@ def data_reason(error: BaseException) -> str | None:
         return _sqlite_data_reason(original)
     state = sqlstate(error)
     if state is None:
-        return None
+        # The driver itself refuses only texts with U+0000 in this way.
+        return _DATA_REASONS["22021"] if type(original).__name__ == "DataError" else None
     if state in _DATA_REASONS:
         return _DATA_REASONS[state]
     return f"the database refuses a value (SQLSTATE {state})" if state[:2] in DATA_ERROR_CLASSES else None
@@ -147,15 +148,15 @@ def _diagnose_sqlite(error: sqlite3.Error, place: str) -> WarehouseError:
 
 def _diagnose_postgresql(error: BaseException, place: str) -> WarehouseError:
     state = sqlstate(error)
-    if state is None:
+    if state is None and type(error).__name__ in ("OperationalError", "InterfaceError"):
         return WarehouseUnavailable(f"{place}: {_connection_trouble(str(error))}")
     for known, (kind, sentence) in sorted(_POSTGRESQL.items(), key=lambda item: -len(item[0])):
-        if state.startswith(known):
+        if state is not None and state.startswith(known):
             return kind(f"{place}: {sentence}")
     reason = data_reason(error)
     if reason is not None:
         return WarehouseError(f"{place}: a row was refused: {reason}")
-    primary = getattr(getattr(error, "diag", None), "message_primary", None) or "no further text"
+    primary = getattr(getattr(error, "diag", None), "message_primary", None) or type(error).__name__
     return WarehouseError(f"{place}: the statement failed: {primary} (SQLSTATE {state})")
 
 

@@ -7,12 +7,15 @@ rows that need it, or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from rally_pipeline.warehouse.errors import WarehouseError
 from rally_pipeline.warehouse.types import Text
+from rally_pipeline.warehouse.values import clean_text
 
 MAX_NAME_BYTES = 63
 
@@ -29,7 +32,10 @@ _POSTGRESQL_COLUMNS = (
 _SQLITE_INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _POSTGRESQL_INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
 
-_SAME_TYPE = {"timestamp with time zone": "TIMESTAMP WITH TIME ZONE", "double precision": "DOUBLE PRECISION"}
+_DIALECTS: dict[str, sa.Dialect] = {
+    "sqlite": sqlite.dialect(),
+    "postgresql": postgresql.dialect(),  # type: ignore[no-untyped-call]
+}
 
 
 def existing_columns(connection: sa.Connection) -> dict[str, dict[str, str]]:
@@ -37,15 +43,16 @@ def existing_columns(connection: sa.Connection) -> dict[str, dict[str, str]]:
     query = _SQLITE_COLUMNS if connection.dialect.name == "sqlite" else _POSTGRESQL_COLUMNS
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in connection.exec_driver_sql(query):
-        found.setdefault(table, {})[column] = _SAME_TYPE.get(kind, kind.upper())
+        found.setdefault(table, {})[column] = kind.upper()
     return found
 
 
 def is_complete(connection: sa.Connection, tables: Iterable[sa.Table]) -> bool:
-    """Whether every table has every column and index, so that there is nothing to do."""
+    """Whether every table has every column, of its type, and every index, so that there is nothing to do."""
     wanted = list(tables)
     found = existing_columns(connection)
-    if any(column.name not in found.get(table.name, {}) for table in wanted for column in table.columns):
+    name = connection.dialect.name
+    if any(not _column_types(table, name).items() <= found.get(table.name, {}).items() for table in wanted):
         return False
     return not _missing_indexes(connection, wanted)
 
@@ -58,13 +65,11 @@ def evolve(connection: sa.Connection, tables: Iterable[sa.Table]) -> list[str]:
             rows, or a name cannot be used; nothing is changed then.
     """
     wanted = list(tables)
-    for table in wanted:
-        _check_names(table)
     found = existing_columns(connection)
     done: list[str] = []
     for table in wanted:
         if table.name not in found:
-            connection.execute(CreateTable(_as_stored(table)))
+            connection.exec_driver_sql(_creation(table, connection.dialect.name))
             done.append(f"table {table.name} created")
         else:
             done.extend(_add_columns(connection, table, found[table.name]))
@@ -74,8 +79,10 @@ def evolve(connection: sa.Connection, tables: Iterable[sa.Table]) -> list[str]:
     return done
 
 
+@lru_cache(maxsize=256)
 def _as_stored(table: sa.Table) -> sa.Table:
     """The table as it is created: strict types in SQLite, bytewise ordered text keys in PostgreSQL."""
+    _check_names(table)
     copy = table.to_metadata(sa.MetaData())
     copy.dialect_options["sqlite"]["strict"] = True
     for column in copy.primary_key.columns:
@@ -85,33 +92,44 @@ def _as_stored(table: sa.Table) -> sa.Table:
     return copy
 
 
+@lru_cache(maxsize=256)
+def _creation(table: sa.Table, dialect: str) -> str:
+    return str(CreateTable(_as_stored(table)).compile(dialect=_DIALECTS[dialect]))
+
+
+@lru_cache(maxsize=256)
+def _column_types(table: sa.Table, dialect: str) -> dict[str, str]:
+    columns = _as_stored(table).columns
+    kinds = ((column.name, column.type.compile(dialect=_DIALECTS[dialect])) for column in columns)
+    return {name: kind.partition(" COLLATE ")[0] for name, kind in kinds}
+
+
 def _add_columns(connection: sa.Connection, table: sa.Table, found: dict[str, str]) -> list[str]:
     done = []
     quote = connection.dialect.identifier_preparer.quote
-    stored = _as_stored(table)
-    for column in stored.columns:
-        kind = column.type.compile(dialect=connection.dialect).partition(" COLLATE ")[0]
-        if column.name not in found:
+    for name, kind in _column_types(table, connection.dialect.name).items():
+        column = _as_stored(table).columns[name]
+        if name not in found:
             if not column.nullable and column.server_default is None:
                 raise WarehouseError(
-                    f"table {table.name}: new column {column.name} must be nullable or have a server default, "
-                    "because the table has rows already"
+                    f"table {table.name}: new column {name} must be nullable or have a server default, "
+                    "because the table may have rows already"
                 )
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {quote(table.name)} ADD COLUMN {definition}")
-            done.append(f"column {table.name}.{column.name} added")
-        elif found[column.name] != kind:
+            done.append(f"column {table.name}.{name} added")
+        elif found[name] != kind:
             raise WarehouseError(
-                f"table {table.name} has a column {column.name} of type {found[column.name]} where {kind} is needed: "
-                "it was made by something else; rename or drop that table, or use another WAREHOUSE_SCHEMA"
+                f"table {table.name} has a column {name} of type {found[name]} where {kind} is needed: it was made by "
+                "something else; rename or drop that table, or use another WAREHOUSE_SCHEMA"
             )
     return done
 
 
 def _missing_indexes(connection: sa.Connection, tables: list[sa.Table]) -> list[sa.Index]:
-    indexes = [
-        index for table in tables for index in sorted(table.indexes, key=lambda index: str(index.name))
-    ]
+    indexes = sorted(
+        (index for table in tables for index in table.indexes), key=lambda index: str(index.name)
+    )
     if not indexes:
         return []
     query = _SQLITE_INDEXES if connection.dialect.name == "sqlite" else _POSTGRESQL_INDEXES
@@ -120,10 +138,11 @@ def _missing_indexes(connection: sa.Connection, tables: list[sa.Table]) -> list[
 
 
 def _check_names(table: sa.Table) -> None:
-    for name in (table.name, *(column.name for column in table.columns)):
-        if not name or len(name.encode()) > MAX_NAME_BYTES or "\0" in name:
+    indexes = [str(index.name) for index in table.indexes]
+    for name in (table.name, *(column.name for column in table.columns), *indexes):
+        if not name or len(name.encode(errors="replace")) > MAX_NAME_BYTES or clean_text(name) is not name:
             raise WarehouseError(
-                f"the name {name[:80]!r} cannot be used for a table or column: 1 to {MAX_NAME_BYTES} bytes, no NUL"
+                f"{name[:80]!r} cannot name a table, column or index: 1 to {MAX_NAME_BYTES} bytes, no NUL"
             )
     folded = [column.name.lower() for column in table.columns]
     twins = sorted({name for name in folded if folded.count(name) > 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +22,7 @@ Key = Any
 """One value for a primary key of one column, a tuple of values for more."""
 
 DELETED_AT = "_deleted_at"
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _GUARDS = (Instant, BigInteger, Double)
 
 
@@ -200,7 +202,7 @@ def _unlike_json(value: str) -> str | None:
         msgspec.json.decode(value)
     except msgspec.MsgspecError:
         return "not JSON"
-    return None
+    return "the JSON has U+0000" if _ESCAPED_NUL.search(value) else None
 
 
 def _check_integer(value: Value) -> str | None:

@@ -240,6 +240,10 @@ class SqliteBulk:
     def _write_each(self, plan: Plan, sql: str, rows: Sequence[Row]) -> list[tuple[Row, str]]:
         """Write row by row in C; a refused row is noted and the rest goes on (a failed statement undoes itself)."""
         rejected: list[tuple[Row, str]] = []
+        if _may_be_unstorable(rows):
+            problems = [check_row(plan, row) for row in rows]
+            rejected = [(row, why) for row, why in zip(rows, problems, strict=True) if why is not None]
+            rows = [row for row, why in zip(rows, problems, strict=True) if why is None]
         remaining = iter(rows)
         while True:
             try:
@@ -252,6 +256,14 @@ class SqliteBulk:
                 rejected.append((row, check_row(plan, row) or reason))
             else:
                 return rejected
+
+
+def _may_be_unstorable(rows: Sequence[Row]) -> bool:
+    """Whether a text may have U+0000, which SQLite would take, or a lone surrogate: one fast pass over all texts."""
+    try:
+        return b"\\u0000" in msgspec.json.encode(rows)
+    except UnicodeEncodeError:
+        return True
 
 
 def _key_list(keys: Sequence[Key]) -> str:

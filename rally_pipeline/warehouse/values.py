@@ -7,6 +7,7 @@ digits without exponent and trailing zeros, JSON is compact with sorted keys. Eq
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,8 +27,12 @@ _sorted_json = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 def clean_text(value: str) -> str:
     """Replace U+0000 and lone surrogates, which databases store differently, by U+FFFD; the same object if clean."""
-    if value.isascii():
-        return value if "\0" not in value else value.replace("\0", REPLACEMENT)
+    if "\0" not in value:
+        if value.isascii():
+            return value
+        with contextlib.suppress(UnicodeEncodeError):
+            value.encode()
+            return value
     return _UNSTORABLE.sub(REPLACEMENT, value)
 
 
@@ -59,6 +64,8 @@ def instant_text(value: str | datetime) -> str:
                 return f"{value[:19]}.000000Z"
             if size == 24 and value[19] == ".":
                 return f"{value[:23]}000Z"
+        if "\0" in value:
+            raise ValueError(f"{_shown(value)} is not an ISO 8601 instant")
     else:
         instant = value
     if instant.tzinfo is not None and instant.tzinfo is not UTC:

@@ -98,6 +98,8 @@ def test_of_equal_keys_in_a_batch_the_greatest_guard_wins_and_among_equals_the_l
 BAD = {
     "age": (2**63, "column age: the number does not fit into 64 bits"),
     "name": ("lone \ud800", "column name: the text has U+0000 or a lone surrogate"),
+    "email": ("nul \0 inside", "column email: the text has U+0000 or a lone surrogate"),
+    "tags": ('["\\u0000"]', "column tags: the JSON has U+0000"),
     "id": (None, "column id: a value is required"),
 }
 
@@ -107,6 +109,7 @@ def test_a_refused_row_is_named_and_the_others_are_stored(store: Warehouse, colu
     value, reason = BAD[column]
     rows = [person(f"k{n}") for n in range(100)]
     bad = person("bad", **{"name": "secret name"} | {column: value})
+    rows[50] = person("k50", name="\\u0000", tags='["\\\\\\\\u0000"]')
     result = upsert(store, *rows[:40], bad, *rows[40:])
     assert result == UpsertResult(inserted=100, rejected=[(bad, reason)])
     assert "secret" not in reason
