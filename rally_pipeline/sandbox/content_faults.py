@@ -27,6 +27,13 @@ def error_200(_exchange: Exchange) -> Answer:
     return Answer.json({"error": "backend unavailable", "message": "try again later"})
 
 
+def odd_success(exchange: Exchange, *, status: int = 206) -> Answer:
+    """The right body under another 2xx."""
+    answer = exchange.apply()
+    answer.status = status
+    return answer
+
+
 def wrong_shape(exchange: Exchange) -> Answer:
     """An object where an array belongs, and the reverse."""
     answer = exchange.apply()
@@ -177,6 +184,7 @@ CONTENT_FAULTS: dict[str, FaultFunction] = {
         html_200,
         empty_200,
         error_200,
+        odd_success,
         wrong_shape,
         null_200,
         wrong_type,

@@ -55,6 +55,7 @@ HOSTILE_CONTENT = _often(
     "html_200",
     "empty_200",
     "error_200",
+    "odd_success",
     "wrong_shape",
     "null_200",
     "byte_order_mark",

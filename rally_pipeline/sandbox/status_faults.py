@@ -19,6 +19,8 @@ ThrottleForm = Literal[
 
 def error_answer(status: int, body: BodyForm = "json") -> Answer:
     """An error as some server or proxy on the way would write it."""
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        return Answer.empty(status)
     phrase = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Unknown"
     if body == "json":
         return Answer.json({"title": phrase, "status": status}, status)

@@ -203,6 +203,12 @@ def test_answers_that_are_no_data() -> None:
     assert isinstance(meet("wrong_shape", "/sync/changes?since=2026-03-02T08:00:00Z").decoded(), dict)
 
 
+def test_right_body_may_come_under_another_success() -> None:
+    answer = meet("odd_success", status=203)
+    assert (answer.status, answer.body) == (203, small().get("/contacts?limit=2").body)
+    assert (meet("status_204").status, meet("status_204").body) == (204, b"")
+
+
 def test_object_becomes_an_array() -> None:
     talk = small()
     contact = talk.rally.ids("contacts")[0]

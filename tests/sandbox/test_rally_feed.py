@@ -74,6 +74,26 @@ def test_changes_through_the_api_name_the_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rule", "author"),
+    [("null", None), ("email", "ops@example.org"), ("key", "api-key:sandbox admin")],
+)
+def test_changes_through_the_api_name_whom_the_switch_says(rule: str, author: str | None) -> None:
+    talk = small(records=0, changed_by=rule)
+    talk.json("POST", "/companies", {"name": "N"}, status=201)
+    assert [entry["changedBy"] for entry in talk.changes(BEFORE)] == [author]
+
+
+def test_feed_scope_may_be_wider_than_read() -> None:
+    talk = small(feed_scope="write")
+    path = f"/sync/changes?since={START}"
+    statuses = [
+        talk.send("GET", path, **{"X-Api-Key": talk.rally.key(scope)}).status
+        for scope in ("read", "write", "admin")
+    ]
+    assert statuses == [403, 200, 200]
+
+
+@pytest.mark.parametrize(
     ("rule", "kinds"),
     [("null", {"null"}), ("key", {"key"}), ("email", {"email"}), ("mixed", {"null", "key", "email"})],
 )

@@ -264,6 +264,20 @@ def test_replica_answers_from_the_past() -> None:
     assert len(talk.changes("2026-03-02T07:59:00Z")) == 2
 
 
+def test_replica_shows_exactly_the_state_of_so_long_ago() -> None:
+    talk = small(replica_lag_seconds=20, replica_serves=["lists"], list_order="id")
+    states: list[tuple[float, dict[str, Any]]] = []
+    for _ in range(30):
+        states.append((talk.sandbox.clock.monotonic(), talk.rally.truth()))
+        seen_until = talk.sandbox.clock.monotonic() - 20
+        old = [state for at, state in states if at <= seen_until]
+        for entity in ("contacts", "deals"):
+            rows = talk.rows(f"/{entity}?limit=1000")
+            assert rows == (old[-1] if old else states[0][1])[entity]
+        talk.sandbox.clock.advance(7)
+        talk.rally.mutate(10, ["insert", "update", "delete", "revive"])
+
+
 def test_replica_serves_what_it_is_told_to() -> None:
     talk = small(replica_lag_seconds=30, replica_serves=["records"])
     new = talk.rally.create("contacts", {"firstName": "A", "lastName": "B", "email": "new@example.org"})["id"]

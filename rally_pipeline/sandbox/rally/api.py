@@ -44,11 +44,8 @@ class Request(NamedTuple):
     id: str
     key: ApiKey
     moment: Moment
-
-    @property
-    def author(self) -> str:
-        """How the feed names the author of a change made with this key."""
-        return f"api-key:{self.key.name}"
+    author: str | None
+    """How the feed names the author of a change made with this key."""
 
     def body(self) -> Any:
         """The decoded JSON body. Raises `RallyError` 400, 415."""
@@ -191,7 +188,8 @@ class RallyApi(Steering):
             answer.headers["Allow"] = ", ".join(sorted(routes))
             return answer
         key = self.keys.authenticate(call, route.scope)
-        return route.answer(Request(call, record_id, key, moment))
+        author = key.author(self.store.switches.changed_by)
+        return route.answer(Request(call, record_id, key, moment, author))
 
     def _find(self, segments: list[str]) -> tuple[dict[str, Route], str]:
         path = tuple(segments)
@@ -275,6 +273,7 @@ class RallyApi(Steering):
     # -- endpoints beside the entities --------------------------------------------------------------------------
 
     def _get_changes(self, request: Request) -> Answer:
+        self.keys.authenticate(request.call, self.store.switches.feed_scope)
         return read_changes(self.store, request.call, request.moment)
 
     def _get_pipelines(self, _request: Request) -> Answer:

@@ -38,6 +38,12 @@ class ApiKey:
         """The reach of the widest scope; scopes are cumulative."""
         return max((RANKS[scope] for scope in self.scopes), default=0)
 
+    def author(self, rule: Literal["mixed", "email", "key", "null"]) -> str | None:
+        """How the feed names the author of a change made with this key (switch `changed_by`)."""
+        if rule == "null":
+            return None
+        return self.created_by if rule == "email" else f"api-key:{self.name}"
+
     def as_json(self) -> dict[str, object]:
         """The key as lists show it, without the secret."""
         return {

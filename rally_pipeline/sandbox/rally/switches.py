@@ -112,7 +112,8 @@ class RallySwitches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     no_entry_share: float = 0.0  # of the changes that never get an entry
     unknown_entry_share: float = 0.0  # of the entries followed by one of an undocumented action or type
     unknown_entities: Literal["refuse", "ignore"] = "refuse"
-    changed_by: Literal["mixed", "email", "key", "null"] = "mixed"
+    changed_by: Literal["mixed", "email", "key", "null"] = "mixed"  # mixed: the key's name for API writes
+    feed_scope: Literal["read", "write", "admin"] = "read"  # what a key needs to read the feed
 
     # rate limit
     limit_per_minute: int | None = 1000  # requests in a window; None: no limit and no headers
