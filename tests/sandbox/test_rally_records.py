@@ -581,6 +581,21 @@ def test_mutate_does_so_many_changes_of_the_kinds_asked_for() -> None:
     assert talk.rally.mutate(3, ["revive"], ["contacts"]) == {"contacts.revive": 3}
 
 
+def test_hostile_records_are_legal_and_arrive_as_they_are() -> None:
+    talk = small(records=0, contact_details=True)
+    assert sum(talk.rally.mutate(200, ["hostile"]).values()) == 200
+    rows = [row for rows in talk.rally.truth().values() for row in rows]
+    texts = {value for row in rows for value in row.values() if isinstance(value, str)}
+    assert {"NUL \x00 inside", "", "'; DROP TABLE rally_contacts; --"} <= texts
+    assert any(len(text) > 20_000 for text in texts)
+    assert Decimal("0.0000000000000000000000000001") in {row.get("value") for row in rows}
+    assert "9999-12-31T23:59:59.9999999Z" in texts
+    for entity in talk.rally.counts():
+        assert {row["id"]: row for row in talk.rows(f"/{entity}?limit=1000")} == {
+            row["id"]: row for row in talk.rally.records(entity)
+        }
+
+
 def test_mutate_on_nothing_inserts() -> None:
     talk = small(records=0)
     assert talk.rally.mutate(1, ["delete"], ["deals"]) == {"deals.insert": 1}

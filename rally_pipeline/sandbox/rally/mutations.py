@@ -15,7 +15,8 @@ from .store import Moment, Store
 from .tenant import Tenant
 from .writes import Writer
 
-KINDS = ("insert", "update", "delete", "revive")
+KINDS = ("insert", "update", "delete", "revive", "hostile")
+"""`hostile` inserts a record whose values are legal but hard to carry."""
 
 
 class Mutator:
@@ -86,6 +87,9 @@ class Mutator:
             kind = "insert"
         if kind == "insert":
             self._writer.create(entity, self._invent(entity, moment), by=by, moment=moment)
+        elif kind == "hostile":
+            spoilt = self._inventor.spoil(entity, self._invent(entity, moment))
+            self._writer.create(entity, spoilt, by=by, moment=moment)
         elif kind == "revive":
             record_id = dice.choice(list(self._store.deleted[entity]))
             self._writer.revive(entity, record_id, by=by, moment=moment)

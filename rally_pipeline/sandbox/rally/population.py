@@ -172,6 +172,24 @@ class Inventor:
             source = self.activity(None, None, None, 0)
         return {name: source[name] for name in names}
 
+    def spoil(self, entity: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields with values that are legal but hard to carry: odd texts, extreme decimals and times."""
+        dice = self._dice
+        for field in ENTITIES[entity].fields:
+            if not field.writable or field.required or field.choices or dice.random() < 0.3:
+                continue
+            if field.kind == "text":
+                fields[field.name] = dice.choice(words.HOSTILE_TEXTS)
+            elif field.kind == "tags":
+                fields[field.name] = dice.sample(words.HOSTILE_TEXTS, 3)
+            elif field.kind == "decimal":
+                fields[field.name] = Decimal(dice.choice(words.HOSTILE_DECIMALS))
+            elif field.kind == "instant":
+                fields[field.name] = dice.choice(words.HOSTILE_INSTANTS)
+            elif field.kind == "integer" and field.limits is not None:
+                fields[field.name] = dice.choice(field.limits)
+        return fields
+
     def money(self, digits: int) -> Decimal:
         """A decimal with cents."""
         whole = self._dice.randrange(10 ** self._dice.randrange(2, digits))

@@ -77,7 +77,7 @@ class Steering(ABC):
     ) -> dict[str, int]:
         """Make `n` random changes and return how many of each, by `entity.kind`.
 
-        `kinds` are names out of insert, update, delete, revive, or weights by name. On a virtual clock
+        `kinds` are names out of insert, update, delete, revive, hostile, or weights by name. On a virtual clock
         `over_seconds` of sandbox time pass meanwhile; `tie_share` of the changes share the moment of the
         one before.
         """

@@ -126,7 +126,7 @@ class RallySwitches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     # life of its own
     changes_per_second: float = 0.0
-    life_weights: dict[Literal["insert", "update", "delete", "revive"], float] = msgspec.field(
+    life_weights: dict[Literal["insert", "update", "delete", "revive", "hostile"], float] = msgspec.field(
         default_factory=lambda: {"insert": 3.0, "update": 5.0, "delete": 2.0}
     )
 

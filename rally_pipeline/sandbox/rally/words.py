@@ -131,3 +131,40 @@ SUBJECTS = [
 OUTCOMES = ["connected", "voicemail", "no_answer", "busy"]
 CALL_HOSTS = ["https://meet.example.com", "https://calls.example.org"]
 EMAIL_HOSTS = ["example.org", "example.com", "example.net"]
+HOSTILE_TEXTS = [
+    "",
+    " ",
+    "null",
+    "NaN",
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "'; DROP TABLE rally_contacts; --",
+    'quote " and, comma; semicolon\r\nnew line\ttab',
+    "\\N",
+    "NUL \x00 inside",
+    "\x01\x02\x7f\x80",
+    "\ufeffbyte-order mark",
+    "right-to-left \u202eoverride\u202c عربى",
+    "combining e\u0301 and \u00e9",
+    "family 👨‍👩‍👧‍👦 flag 🇺🇦",
+    "astral 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+    "line\u2028separator\u0085next",
+    "<script>alert(1)</script> [x](javascript:1) ${7*7} {{7*7}}",
+    "%s %d %(name)s {0} {name}",
+    "\ufffd\uffff\ufdd0",
+    "long " + "0123456789" * 2_000,
+]
+HOSTILE_DECIMALS = [
+    "0",
+    "0.00",
+    "-0.01",
+    "9999999999999999999999999999.99",
+    "0.0000000000000000000000000001",
+    "1E+20",
+]
+HOSTILE_INSTANTS = [
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.9999999Z",
+    "1969-12-31T23:59:59Z",
+    "2024-02-29T12:00:00Z",
+]
