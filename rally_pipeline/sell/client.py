@@ -91,6 +91,7 @@ class SellClient:
         self._seen: tuple[datetime, float] | None = None
         self._ack_limit: int | None = None
         self._unfiltered: set[str] = set()
+        self._proved: set[Entity] = set()
 
     @property
     def usage(self) -> Usage:
@@ -196,11 +197,18 @@ class SellClient:
         try:
             response = self._read(entity, f"/v2/{entity.value}/{name}")
         except NotFound as error:
-            if error.gone or "not_found" not in error.excerpt:
+            if error.gone or not entity.list_paths:
                 raise
+            self._prove(entity)
             return None
         data = bytes(memoryview(decode(response, _Record).data))
         return data if str(_read_identity(data).id) == object_id else None
+
+    def _prove(self, entity: Entity) -> None:
+        """A 404 says something of a record only where the endpoint itself answers: a wrong path gives 404 as well."""
+        if entity not in self._proved:
+            read_rows(self._read(entity, f"/v2/{entity.list_paths[0]}", {"page": 1, "per_page": 1}))
+            self._proved.add(entity)
 
     def read_many(self, entity: Entity, object_ids: Sequence[str]) -> dict[str, list[bytes]] | None:
         """Records of up to 100 objects by one request to each list; what is absent is not visible now.
@@ -238,8 +246,10 @@ class SellClient:
                 fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
                 fields["deal_id"] = msgspec.Raw(deal_id.encode())
                 found[str(_read_identity(data).contact_id)] = msgspec.json.encode(fields)
-        except NotFound:
-            return {}
+        except NotFound as error:
+            if error.gone:
+                raise
+            self._prove(Entity.DEALS)
         return found
 
     def _walk(self, entity: Entity, path: str, params: dict[str, str]) -> Iterator[bytes]:
@@ -248,6 +258,7 @@ class SellClient:
         while True:
             query: dict[str, str | int] = {**params, "page": page, "per_page": PER_PAGE, "sort_by": "id"}
             rows = read_rows(self._read(entity, path, query))
+            self._proved.add(entity)
             if not rows:
                 return
             for row in rows:

@@ -10,11 +10,12 @@ their items come again, and applying them again changes nothing. A run that stop
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rally_pipeline.http.errors import ApiError, BadAnswer, Forbidden, NotFound, Unauthorized
 from rally_pipeline.sell import landing
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rally_pipeline.clock import Clock
-    from rally_pipeline.sell.client import SellClient
+    from rally_pipeline.sell.client import Fetched, SellClient
     from rally_pipeline.sell.policy import SellPolicy
     from rally_pipeline.sell.queue import QueuePage
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 STREAM = "sell.queue"
 _REPLAYED_AT_ONCE = 50
+_BARREN_SESSIONS = 2
+"""Sessions in a row without news that end a run: one may have lost its only page, a second one shows no progress."""
 
 
 class _End(Enum):
@@ -62,6 +65,36 @@ class DrainTally:
     acked: int = 0
     synced_through: datetime | None = None
     items: PageTally = field(default_factory=PageTally)
+
+
+class _Fetcher:
+    """Fetches the pages of a session in turn; the next one may be under way while the last one is committed."""
+
+    def __init__(self, client: SellClient, session_id: str) -> None:
+        self._client = client
+        self._session_id = session_id
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="sell-fetch")
+        self._under_way: Future[Fetched] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a page has been asked for that `next` will return."""
+        return self._under_way is not None
+
+    def begin(self) -> None:
+        """Ask for the next page without waiting for it."""
+        self._under_way = self._threads.submit(self._client.fetch, self._session_id)
+
+    def next(self) -> Fetched:
+        """The next page. Raises what `SellClient.fetch` raises."""
+        under_way, self._under_way = self._under_way, None
+        return under_way.result() if under_way is not None else self._client.fetch(self._session_id)
 
 
 class QueueDrain:
@@ -113,7 +146,7 @@ class QueueDrain:
     # ------------------------------------------------------------------ sessions
 
     def _drain_sessions(self, left: Session | None) -> StoppedReason:
-        end = _End.DRAINED
+        end, barren = _End.DRAINED, 0
         for _ in range(self._policy.max_rounds):
             session = self._resume(left) if left is not None else self._start()
             left = None
@@ -127,7 +160,8 @@ class QueueDrain:
             if end is _End.DRAINED and not session.short:
                 self.tally.synced_through = session.started_at
                 return StoppedReason.DRAINED
-            if session.fresh and not session.news:
+            barren = barren + 1 if session.fresh and not session.news else 0
+            if barren >= _BARREN_SESSIONS:
                 return StoppedReason.SESSION_LOST if end is _End.LOST else StoppedReason.NOTHING_NEW
         return StoppedReason.SESSION_LOST if end is _End.LOST else StoppedReason.ROUNDS
 
@@ -162,39 +196,43 @@ class QueueDrain:
     def _drain(self, session: Session) -> _End:
         """Fetch pages until the session ends, or a bound is met between two pages."""
         empty = unreadable = 0
-        while True:
-            if self._clock.monotonic() >= self._deadline:
-                self._leave(session, orderly=not session.short)
-                return _End.RUNTIME
-            try:
-                fetched = self._client.fetch(session.id)
-            except (NotFound, Unauthorized) as error:
-                logger.info("the session is gone (%s): starting another one", error)
-                self._leave(None)
-                return _End.LOST
-            except BadAnswer as error:
-                session.short = True
-                self.tally.unreadable_pages += 1
-                unreadable += 1
-                if unreadable >= self._policy.max_unreadable_pages:
-                    raise
-                logger.warning("a page was lost on its way, it will come again: %s", error)
-                continue
-            session.short = session.short or fetched.repeated
-            if fetched.page is None:
-                self._leave(None)
-                return _End.DRAINED
-            unreadable = 0
-            if not fetched.page.is_empty:
+        with _Fetcher(self._client, session.id) as fetcher:
+            while True:
+                late = self._clock.monotonic() >= self._deadline
+                if late and not fetcher.is_under_way:
+                    self._leave(session, orderly=not session.short)
+                    return _End.RUNTIME
+                try:
+                    fetched = fetcher.next()
+                except (NotFound, Unauthorized) as error:
+                    logger.info("the session is gone (%s): starting another one", error)
+                    self._leave(None)
+                    return _End.LOST
+                except BadAnswer as error:
+                    session.short = True
+                    self.tally.unreadable_pages += 1
+                    unreadable += 1
+                    if unreadable >= self._policy.max_unreadable_pages:
+                        raise
+                    logger.warning("a page was lost on its way, it will come again: %s", error)
+                    continue
+                session.short = session.short or fetched.repeated
+                if fetched.page is None:
+                    self._leave(None)
+                    return _End.DRAINED
+                unreadable = 0
+                if fetched.page.is_empty:
+                    empty += 1
+                    self.tally.empty_pages += 1
+                    if empty >= self._policy.max_empty_pages:
+                        self._leave(session, orderly=not session.short)
+                        return _End.EMPTY
+                    self._clock.sleep(self._policy.empty_pause_seconds * min(10, 2 ** (empty - 1)))
+                    continue
                 empty = 0
+                if self._policy.prefetch and not late:
+                    fetcher.begin()
                 self._take(fetched.page, session)
-                continue
-            empty += 1
-            self.tally.empty_pages += 1
-            if empty >= self._policy.max_empty_pages:
-                self._leave(session, orderly=not session.short)
-                return _End.EMPTY
-            self._clock.sleep(self._policy.empty_pause_seconds * min(10, 2 ** (empty - 1)))
 
     # ------------------------------------------------------------------ one page
 

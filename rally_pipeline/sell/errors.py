@@ -28,17 +28,16 @@ def explain_start(error: ApiError) -> ApiError:
         return _restated(
             error, ApiRetired, "the Sync API has been retired: nothing more can be read from Sell"
         )
-    if isinstance(error, Forbidden):
-        return explain_scope(error, "sync")
-    throttled = isinstance(error, Throttled) and "rate" not in error.excerpt.lower()
-    if throttled or "session" in error.excerpt.lower():
+    if "session" in error.excerpt.lower():
         return _restated(
             error,
             SessionLimitReached,
             "no session could be started: at most 100 can be open at a time; they close by themselves, so let"
             " the schedule try again, and look for another consumer that starts sessions",
         )
-    return error
+    if isinstance(error, Throttled):
+        return _restated(error, Throttled, "429: over the rate limit, or too many sessions are open")
+    return explain_scope(error, "sync") if isinstance(error, Forbidden) else error
 
 
 def explain_scope(error: ApiError, scope: str) -> ApiError:

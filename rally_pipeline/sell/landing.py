@@ -25,7 +25,8 @@ _COLUMNS = (
     "seen_at",
     "acked_at",
 )
-_BOOKKEEPING = ("page", "seen_at", "acked_at")
+_BOOKKEEPING = ("event_type", "page", "seen_at", "acked_at")
+"""Columns whose change alone causes no write; the event type is a hint that a redelivery may spell differently."""
 
 
 @dataclass(frozen=True, slots=True)

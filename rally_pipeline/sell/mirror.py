@@ -120,6 +120,8 @@ class SellMirror:
             ApiError: the token is refused, or the server answers nothing.
         """
         meter = Meter(self._client.http, self._clock)
+        if not self.read(lambda tx: marks.read_marks(tx, entity.singular, limit=1)):
+            return SettleResult(entity.value, cost=meter.cost())
         with self._lease() as lease:
             settler = Settler(
                 self._warehouse,

@@ -19,6 +19,9 @@ class SellPolicy:
     """Sessions that one run goes through at most."""
     max_runtime_seconds: float = 3_000.0
     """After this a run stops between two pages and leaves its session to the next one."""
+    prefetch: bool = True
+    """Ask for the next page while this one is committed and acknowledged. Should the commit fail, that page is
+    not committed either, so it comes again in a later session like the failed one."""
     max_empty_pages: int = 20
     """Empty answers in a row after which the run ends as incomplete."""
     empty_pause_seconds: float = 0.5

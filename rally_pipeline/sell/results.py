@@ -13,7 +13,7 @@ class StoppedReason(StrEnum):
     DRAINED = "drained"
     """The queue answered 204, and every page handed out was committed."""
     NOTHING_NEW = "nothing_new"
-    """A further session brought only what is stored, but a page may still be missing."""
+    """Further sessions brought only what is stored, but a page may still be missing."""
     ROUNDS = "rounds"
     """As many sessions as one run may use."""
     RUNTIME = "runtime"
@@ -128,18 +128,18 @@ class SettleResult(Counted):
     """Looks at the marked objects of one type."""
 
     entity: str
-    marks: int
-    settled: int
-    inserted: int
-    updated: int
-    unchanged: int
-    deleted: int
-    quarantined: int
-    waiting: int
+    marks: int = 0
+    settled: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    quarantined: int = 0
+    waiting: int = 0
     """Marks still open."""
-    failed: int
+    failed: int = 0
     """Looks without a usable answer."""
-    scope_missing: bool
+    scope_missing: bool = False
     cost: Cost = field(default_factory=Cost)
 
 

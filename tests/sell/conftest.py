@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ from tests.sell.world import World
 MakeWorld = Callable[..., World]
 
 
-def _maker(url: str) -> Iterator[MakeWorld]:
+def _maker(url: str, *, several: bool = False) -> Iterator[MakeWorld]:
     made: list[World] = []
 
     def make(
         *,
-        records: int = 60,
+        records: int = 45,
         seed: int = 1,
-        page_size: int = 7,
+        page_size: int = 12,
         policy: dict[str, Any] | None = None,
         sandbox: Sandbox | None = None,
         uuid: str | None = None,
@@ -31,7 +32,8 @@ def _maker(url: str) -> Iterator[MakeWorld]:
         if sandbox is None:
             options = {"records": records, "page_size": page_size, "limit_per_second": None, **switches}
             sandbox = Sandbox(seed=seed, apis=["sell"], sell=options)
-        made.append(World(url, sandbox, uuid=uuid, home=home, **(policy or {})))
+        place = f"{url}.{len(made)}" if several else url
+        made.append(World(place, sandbox, uuid=uuid, home=home, **(policy or {})))
         return made[-1]
 
     yield make
@@ -49,3 +51,17 @@ def make_world(warehouse_url: str) -> Iterator[MakeWorld]:
 def make_sqlite_world(sqlite_url: str) -> Iterator[MakeWorld]:
     """A world on SQLite, for tests whose subject is not the database."""
     yield from _maker(sqlite_url)
+
+
+@pytest.fixture
+def make_sqlite_worlds(tmp_path: Path) -> Iterator[MakeWorld]:
+    """Worlds with a warehouse file each, in memory where there is such a place: they die only in simulation."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield from _maker(f"sqlite:///{folder}/warehouse.db", several=True)
+
+
+@pytest.fixture
+def make_postgres_world(postgres_url: str) -> Iterator[MakeWorld]:
+    """A world on PostgreSQL."""
+    yield from _maker(postgres_url)

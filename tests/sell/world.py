@@ -8,8 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, delete, select
 
+from rally_pipeline.clock import Step, no_step
 from rally_pipeline.http.client import HttpClient
 from rally_pipeline.http.token_budget import TokenBudget
 from rally_pipeline.sandbox.application import Sandbox
@@ -21,13 +22,17 @@ from rally_pipeline.sell.entities import Entity, FieldType
 from rally_pipeline.sell.mirror import SellMirror
 from rally_pipeline.sell.policy import SellPolicy
 from rally_pipeline.sell.results import DrainResult, SettleResult
-from rally_pipeline.sell.tables import ENTITY_TABLES, metadata, queue_items
+from rally_pipeline.sell.tables import ENTITY_TABLES, failed_objects, metadata, queue_items, suspects
 from rally_pipeline.settings import DeleteMode
 from rally_pipeline.warehouse import Warehouse
-from rally_pipeline.warehouse.tables import quarantine
+from rally_pipeline.warehouse.tables import quarantine, sync_state
 from rally_pipeline.warehouse.values import decimal_text, instant_text
 
 BASE_URL = "http://127.0.0.1/sell"
+
+
+DEFAULTS: dict[str, Any] = {"staleness_seconds": 0, "empty_pause_seconds": 0.1, "prefetch": False}
+"""One thread, so that the n-th step is the same step every time."""
 
 
 class Crash(BaseException):
@@ -47,8 +52,12 @@ class World:
         self.home = home
         self.steps: list[str] = []
         self._crash_at: int | None = None
-        self.policy = SellPolicy(**{"staleness_seconds": 0, "empty_pause_seconds": 0.1, **policy})
+        self.policy = self.policy_of(**policy)
         self.open()
+
+    @staticmethod
+    def policy_of(**policy: Any) -> SellPolicy:
+        return SellPolicy(**{**DEFAULTS, **policy})
 
     @property
     def api(self) -> SellApi:
@@ -76,8 +85,10 @@ class World:
         self.mirror.prepare()
 
     def reopen(self, *, uuid: str | None = None) -> None:
-        """The process ended and another one starts."""
+        """The process ended, its lease ran out, and another one starts."""
         self.close()
+        if self.clock.is_virtual:
+            self.clock.advance(301)
         self.uuid = uuid or self.uuid
         self._crash_at = None
         self.open()
@@ -85,6 +96,15 @@ class World:
     def close(self) -> None:
         self.warehouse.close()
         self.http.close()
+
+    def wipe(self, sandbox: Sandbox) -> None:
+        """Another account and an empty warehouse, on the same tables."""
+        self.reopen()
+        with self.warehouse.transaction("wipe") as tx:
+            for table in (*metadata.sorted_tables, sync_state, quarantine):
+                tx.execute(delete(table))
+        self.sandbox, self.clock, self.uuid = sandbox, sandbox.clock, sandbox.sell.device_uuid
+        self.reopen()
 
     def step(self, name: str) -> None:
         """The hook of every call and commit."""
@@ -166,6 +186,7 @@ class World:
         """What a quiet source must not leave behind."""
         status = self.mirror.status()
         left = [f"{table.table}: {table.open_marks} marks" for table in status.tables if table.open_marks]
+        left += [f"{row}" for row in (*self.rows(suspects), *self.rows(failed_objects))]
         if status.acks_pending:
             left.append(f"{status.acks_pending} pages not acknowledged")
         if status.quarantined:
@@ -174,6 +195,19 @@ class World:
 
     def landed(self, kind: str, object_id: object) -> list[dict[str, Any]]:
         return [row for row in self.rows(queue_items) if row["type"] == kind and row["id"] == str(object_id)]
+
+
+def plain_client(environment: dict[str, str], *, step: Step = no_step) -> HttpClient:
+    """A client over real sockets, without a rate budget."""
+    token = environment["SELL_ACCESS_TOKEN"]
+    return HttpClient(
+        system="sell",
+        base_url=environment["SELL_API_URL"],
+        headers={"Authorization": f"Bearer {token}"},
+        secrets=[token],
+        policy=RETRIES,
+        step=step,
+    )
 
 
 def new_uuid() -> str:
