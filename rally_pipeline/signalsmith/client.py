@@ -16,7 +16,15 @@ from rally_pipeline.http.client import HttpClient, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import BadAnswer, Forbidden, NotFound
 from rally_pipeline.settings import Settings, SettingsError
-from rally_pipeline.signalsmith.records import RecordError, Run, Sync, newest_first, read_run, read_sync
+from rally_pipeline.signalsmith.records import (
+    DamagedRow,
+    RecordError,
+    Run,
+    Sync,
+    newest_first,
+    read_run,
+    read_sync,
+)
 
 if TYPE_CHECKING:
     from random import Random
@@ -253,13 +261,13 @@ def connect(
 
 
 def _decoded(response: Response) -> list[object]:
-    """The rows of a list; one that cannot be decoded is kept as text, so that it can be named and skipped."""
+    """The rows of a list; one that cannot be decoded keeps its place, so that it can be named and skipped."""
     rows: list[object] = []
     for raw in read_rows(response):
         try:
             rows.append(msgspec.json.decode(raw))
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            rows.append(None)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            rows.append(DamagedRow(f"the row cannot be decoded ({str(error)[:80]})"))
     return rows
 
 

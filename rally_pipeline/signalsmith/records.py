@@ -22,6 +22,13 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedRow:
+    """A row of a list that cannot even be decoded, such as one with half a surrogate pair."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FieldMapping:
     """One mapped column; `type_cast` is None where the value is sent as it is."""
 
@@ -178,6 +185,8 @@ def newest_first(runs: Iterable[Run]) -> list[Run]:
 
 
 def _object(row: object) -> Mapping[str, Any]:
+    if isinstance(row, DamagedRow):
+        raise RecordError(row.reason)
     if not isinstance(row, Mapping):
         raise RecordError(f"the row is {_kind(row)} instead of an object")
     return row

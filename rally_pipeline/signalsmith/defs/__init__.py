@@ -1,7 +1,9 @@
 """SignalSmith in Dagster, built from the catalog file alone: no network and no warehouse while loading."""
 
+import gc
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -30,7 +32,8 @@ def build_defs(settings: Settings) -> dg.Definitions:
     """
     loaded = load_catalog(settings.home_path, settings.signalsmith_workspace_id)
     _announce(loaded)
-    built = [*_build_syncs(settings, loaded)]
+    with _no_collection():
+        built = [*_build_syncs(settings, loaded)]
     plans = [plan for plan, _, _, _ in built]
     return dg.Definitions(
         assets=[catalog_asset(settings, loaded, plans), *(asset for _, asset, _, _ in built)],
@@ -74,6 +77,18 @@ def _build_schedule(
         logger.error("signalsmith: %s gets no schedule: %s", label(plan.entry), error)
         refused = SchedulePlan(None, reason=f"Dagster refuses it: {' '.join(str(error).split())[:200]}")
         return SyncPlan(plan.catalog, plan.entry, plan.options, refused), None
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Everything made inside stays alive: looking for garbage among it took a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _announce(loaded: LoadedCatalog) -> None:
