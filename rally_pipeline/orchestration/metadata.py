@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SHOWN_REJECTS = 20
 SHOWN_CHARACTERS = 300
 
+_SQL_NAMES = {"BigInteger": "bigint", "ExactDecimal": "numeric", "Instant": "timestamp"}
+"""What the UI calls the column types whose own name is no SQL type."""
+
 Metadata = dict[str, dg.MetadataValue]
 
 
@@ -52,7 +55,7 @@ def table(described: Table, *, schema: str | None = None) -> Metadata:
     columns = [
         dg.TableColumn(
             name=column.name,
-            type=type(column.type).__name__.lower(),
+            type=_SQL_NAMES.get(type(column.type).__name__, type(column.type).__name__.lower()),
             description=column.comment,
             constraints=dg.TableColumnConstraints(nullable=bool(column.nullable), unique=keys == [column]),
         )

@@ -37,6 +37,11 @@ def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
     return dg.DefaultScheduleStatus.RUNNING if settings.rally_autostart else dg.DefaultScheduleStatus.STOPPED
 
 
+def warehouse_kind(settings: Settings) -> str:
+    """The icon of assets that live in the warehouse."""
+    return "sqlite" if settings.warehouse.startswith("sqlite") else "postgres"
+
+
 def hourly_freshness() -> dg.FreshnessPolicy:
     """For assets that a schedule touches every hour: late after two missed hours, failed after four."""
     return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=4), warn_window=timedelta(hours=2))

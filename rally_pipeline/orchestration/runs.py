@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 UNDER_WAY = [
@@ -13,9 +15,12 @@ UNDER_WAY = [
 ]
 
 
-def run_under_way(instance: dg.DagsterInstance, job_name: str) -> dg.DagsterRun | None:
-    """The newest run of `job_name` that has not ended; None if there is none."""
-    runs = instance.get_runs(filters=dg.RunsFilter(job_name=job_name, statuses=UNDER_WAY), limit=1)
+def run_under_way(
+    instance: dg.DagsterInstance, job_name: str, *, tags: Mapping[str, str] | None = None
+) -> dg.DagsterRun | None:
+    """The newest run of `job_name` (with these tags) that has not ended; None if there is none."""
+    chosen = dg.RunsFilter(job_name=job_name, statuses=UNDER_WAY, tags=tags)
+    runs = instance.get_runs(filters=chosen, limit=1)
     return runs[0] if runs else None
 
 

@@ -9,7 +9,7 @@ from rally_pipeline.http import errors
 from rally_pipeline.orchestration.diagnosis import diagnose
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.progress import watched
-from rally_pipeline.rally.changes import SnapshotRequired
+from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.deletes import MassDeleteSuspected
 from rally_pipeline.rally.tenant import WrongTenant
 from rally_pipeline.settings import SettingsError

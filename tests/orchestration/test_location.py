@@ -144,5 +144,5 @@ def test_one_entity_failing_does_not_stop_the_others():
             f"rally_extract/{entity.value}",
             "rally_feed/changes",
         }
-        (extract,) = extract_asset(entity).specs
+        (extract,) = extract_asset(entity, settings).specs
         assert list(extract.deps) == []

@@ -22,8 +22,8 @@ def catch_up(session: SyncSession) -> None:
     from dagster import AssetKey
 
     from rally_pipeline.rally.connection import open_mirror
-    from rally_pipeline.rally.defs.assets import extract_key, mirror_key
-    from rally_pipeline.rally.defs.triggers import FULL_EXTRACT, INCREMENTAL, entities_to_extract
+    from rally_pipeline.rally.defs.names import FULL_EXTRACT, INCREMENTAL, extract_key, mirror_key
+    from rally_pipeline.rally.defs.triggers import entities_to_extract
 
     with open_mirror(session.settings) as mirror:
         due = entities_to_extract(mirror)

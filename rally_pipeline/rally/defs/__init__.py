@@ -16,7 +16,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
     """Assets, jobs, sensor and schedule of Rally, and the resource `rally`; `warehouse` is shared."""
     return dg.Definitions(
         assets=[
-            *(extract_asset(entity) for entity in Entity),
+            *(extract_asset(entity, settings) for entity in Entity),
             feed_asset(settings),
             *(mirror_asset(entity, settings) for entity in Entity),
         ],

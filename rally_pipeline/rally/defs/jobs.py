@@ -6,7 +6,15 @@ from pydantic import Field
 from rally_pipeline.orchestration import metadata, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
-from rally_pipeline.rally.defs.assets import FEED, extract_key, mirror_key, pool_of
+from rally_pipeline.rally.defs.names import (
+    FEED,
+    FULL_EXTRACT,
+    INCREMENTAL,
+    RECONCILE,
+    extract_key,
+    mirror_key,
+    pool_of,
+)
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
 
@@ -15,17 +23,17 @@ _MIRRORS = dg.AssetSelection.assets(*(dg.AssetKey(list(mirror_key(entity))) for 
 _FEED = dg.AssetSelection.assets(dg.AssetKey(list(FEED)))
 
 FULL_EXTRACT_JOB = dg.define_asset_job(
-    "rally_full_extract",
+    FULL_EXTRACT,
     selection=_EXTRACTS | _MIRRORS,
     description="A full pass over the four lists, then every mark settled. Resumes an interrupted pass.",
-    tags=policy.stream_tags("rally_full_extract", seconds=policy.FULL_EXTRACT_SECONDS),
+    tags=policy.stream_tags(FULL_EXTRACT, seconds=policy.FULL_EXTRACT_SECONDS),
 )
 
 INCREMENTAL_JOB = dg.define_asset_job(
-    "rally_incremental",
+    INCREMENTAL,
     selection=_FEED | _MIRRORS,
     description="The change feed for one hour or a range of hours, then every mark settled.",
-    tags=policy.stream_tags("rally_incremental", seconds=policy.INCREMENTAL_SECONDS, priority=10),
+    tags=policy.stream_tags(INCREMENTAL, seconds=policy.INCREMENTAL_SECONDS, priority=10),
 )
 
 
@@ -79,9 +87,9 @@ _RECONCILE_OPS = [_reconcile_op(entity) for entity in Entity]
 
 
 @dg.job(
-    name="reconcile",
+    name=RECONCILE,
     description="Compares Rally with the warehouse row by row and heals the differences; each entity on its own.",
-    tags=policy.stream_tags("reconcile", seconds=policy.FULL_EXTRACT_SECONDS),
+    tags=policy.stream_tags(RECONCILE, seconds=policy.FULL_EXTRACT_SECONDS),
 )
 def reconcile_job() -> None:
     """One op per entity, none waiting for another's success."""

@@ -4,7 +4,7 @@ What has been read is known by the warehouse alone. The sensor's cursor only pac
 foreign one costs at most one early repetition.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,22 +16,27 @@ from rally_pipeline.orchestration.diagnosis import diagnose
 from rally_pipeline.orchestration.failures import failure
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.orchestration.runs import describe, run_under_way
-from rally_pipeline.orchestration.windows import contiguous_ranges, hour_of
-from rally_pipeline.rally.defs.assets import FEED, extract_key, mirror_key
+from rally_pipeline.orchestration.windows import WindowRange, contiguous_ranges, hour_of
 from rally_pipeline.rally.defs.jobs import FULL_EXTRACT_JOB, INCREMENTAL_JOB
+from rally_pipeline.rally.defs.names import (
+    FEED,
+    FULL_EXTRACT,
+    INCREMENTAL,
+    SCHEDULE,
+    SENSOR,
+    extract_key,
+    mirror_key,
+)
 from rally_pipeline.rally.defs.resource import RallyResource
+from rally_pipeline.rally.defs.unclosed import windows_to_materialize
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from rally_pipeline.rally.mirror import RallyMirror
-    from rally_pipeline.rally.results import MirrorStatus
+    from rally_pipeline.rally.results import ChangePoll
 
-SENSOR = "rally_changes_sensor"
-SCHEDULE = "rally_feed_close"
-FULL_EXTRACT = "rally_full_extract"
-INCREMENTAL = "rally_incremental"
-MIRRORS = [dg.AssetKey(list(mirror_key(entity))) for entity in Entity]
+FEED_ASSET = dg.AssetKey(list(FEED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Demand:
     reason: str
     request: str = ""
     runs: tuple[dg.RunRequest, ...] = ()
-    latest: datetime | None = field(default=None)
+    latest: datetime | None = None
 
 
 def changes_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -66,7 +71,7 @@ def changes_sensor(settings: Settings) -> dg.SensorDefinition:
         extracting = run_under_way(context.instance, FULL_EXTRACT)
         try:
             with rally.mirror(warehouse) as mirror:
-                demand = find_demand(mirror, settings.rally_feed_start, extracting)
+                demand = find_demand(mirror, settings.rally_feed_start, extracting, now)
         except Exception as error:
             diagnosis = diagnose(error)
             if diagnosis is None:
@@ -88,12 +93,13 @@ def changes_sensor(settings: Settings) -> dg.SensorDefinition:
     return rally_changes_sensor
 
 
-def find_demand(mirror: "RallyMirror", feed_start: datetime, extracting: dg.DagsterRun | None) -> Demand:
+def find_demand(
+    mirror: "RallyMirror", feed_start: datetime, extracting: dg.DagsterRun | None, now: datetime
+) -> Demand:
     """What should run next. Costs no request while a full extract is due, exactly one otherwise."""
-    status = mirror.status()
     due = entities_to_extract(mirror)
     if due and extracting is not None:
-        return Demand(f"{describe(extracting)}; the feed is read when it has fixed its base")
+        return Demand(f"{describe(extracting)}; the feed is polled when every entity has been read once")
     if due:
         names = ", ".join(due)
         selection = [dg.AssetKey(list(key(entity))) for entity in due for key in (extract_key, mirror_key)]
@@ -101,25 +107,36 @@ def find_demand(mirror: "RallyMirror", feed_start: datetime, extracting: dg.Dags
         return Demand(f"a full extract of {names} is due", f"extract {names}", (run,))
     poll = mirror.poll()
     # While a full extract is at work its own last steps settle every mark.
-    settled = [] if extracting is not None else MIRRORS
-    ranges = list(contiguous_ranges(poll.windows, not_before=feed_start))
-    if not ranges:
-        return _demand_of_marks(status, settled, poll.latest)
-    if poll.truncated:
-        ranges = [type(ranges[0])(ranges[0].first, max(ranges[-1].last, hour_of(datetime.now(UTC))))]
-    feed = dg.AssetKey(list(FEED))
-    runs = tuple(
+    settling = extracting is None
+    ranges = _ranges_of(poll, feed_start, now)
+    if ranges:
+        named = ", ".join(map(str, ranges))
+        runs = tuple(range_requests(ranges, settling=settling))
+        return Demand(
+            f"{poll.entries} new entries in {named}", f"read {named} up to {poll.latest}", runs, poll.latest
+        )
+    return _demand_of_marks(mirror) if settling else Demand("no change since the last read (1 request)")
+
+
+def entities_to_extract(mirror: "RallyMirror") -> list[Entity]:
+    """Entities without a finished full pass, and those whose feed no longer reaches back far enough."""
+    return [entity for entity in Entity if mirror.snapshot_required(entity) is not None]
+
+
+def range_requests(
+    ranges: list[WindowRange], *, settling: bool = True, run_key: str | None = None
+) -> list[dg.RunRequest]:
+    """One run for each range; with `settling` the last one settles every mark as well."""
+    mirrors = [dg.AssetKey(list(mirror_key(entity))) for entity in Entity] if settling else []
+    return [
         dg.RunRequest(
             job_name=INCREMENTAL,
+            run_key=f"{run_key} {found}" if run_key else None,
             tags=found.tags,
-            asset_selection=[feed, *(settled if found is ranges[-1] else [])],
+            asset_selection=[FEED_ASSET, *(mirrors if found is ranges[-1] else [])],
         )
         for found in ranges
-    )
-    named = ", ".join(map(str, ranges))
-    return Demand(
-        f"{poll.entries} new entries in {named}", f"read {named} up to {poll.latest}", runs, poll.latest
-    )
+    ]
 
 
 def feed_close_schedule(settings: Settings) -> dg.ScheduleDefinition:
@@ -139,54 +156,51 @@ def feed_close_schedule(settings: Settings) -> dg.ScheduleDefinition:
     def rally_feed_close(
         context: dg.ScheduleEvaluationContext, rally: RallyResource, warehouse: WarehouseResource
     ) -> dg.SkipReason | list[dg.RunRequest]:
-        at = context.scheduled_execution_time
-        busy = run_under_way(context.instance, INCREMENTAL)
+        at = context.scheduled_execution_time.astimezone(UTC)
+        busy = run_under_way(context.instance, INCREMENTAL, tags={"dagster/schedule_name": SCHEDULE})
         if busy is not None:
             return dg.SkipReason(f"{describe(busy)}; the next tick asks for what is still open")
         try:
             with rally.mirror(warehouse) as mirror:
-                open_windows = mirror.windows_to_close(at)
+                windows = windows_to_materialize(mirror, context.instance, at, rally.overlap_seconds)
         except Exception as error:
             diagnosis = diagnose(error)
             if diagnosis is None:
                 raise
             raise failure(error, diagnosis) from error
-        ranges = list(contiguous_ranges(open_windows, not_before=settings.rally_feed_start))
+        ranges = list(contiguous_ranges(windows, not_before=settings.rally_feed_start))
         if not ranges:
             return dg.SkipReason("every window that has ended is closed")
-        return [
-            dg.RunRequest(
-                run_key=f"{at.isoformat()} {found}",
-                tags=found.tags,
-                asset_selection=_close_selection(found, ranges[-1]),
-            )
-            for found in ranges
-        ]
+        return range_requests(ranges, run_key=at.isoformat())
 
     return rally_feed_close
 
 
-def _close_selection(found: object, last: object) -> list[dg.AssetKey]:
-    feed = dg.AssetKey(list(FEED))
-    return [feed, *MIRRORS] if found is last else [feed]
+def _ranges_of(poll: "ChangePoll", feed_start: datetime, now: datetime) -> list[WindowRange]:
+    """The windows with new entries. A full page says nothing of what follows it: everything up to now is asked for."""
+    ranges = list(contiguous_ranges(poll.windows, not_before=feed_start))
+    if ranges and poll.truncated:
+        return [WindowRange(ranges[0].first, max(ranges[-1].last, hour_of(now)))]
+    return ranges
+
+
+def _demand_of_marks(mirror: "RallyMirror") -> Demand:
+    """Marks that an earlier run could not settle are asked for again although the feed is quiet."""
+    from rally_pipeline.rally import marks
+
+    with mirror.warehouse.reading() as transaction:
+        open_marks = {entity: marks.count_marks(transaction, entity) for entity in Entity}
+    waiting = [entity for entity, count in open_marks.items() if count]
+    quiet = "no change since the last read (1 request)"
+    if not waiting:
+        return Demand(quiet)
+    selection = [dg.AssetKey(list(mirror_key(entity))) for entity in waiting]
+    run = dg.RunRequest(job_name=INCREMENTAL, asset_selection=selection)
+    names = ", ".join(waiting)
+    return Demand(
+        f"{quiet}, but {sum(open_marks.values())} marks of {names} are open", f"settle {names}", (run,)
+    )
 
 
 def _skipped(reason: str, cursor: RequestCursor) -> dg.SensorResult:
     return dg.SensorResult(skip_reason=reason, cursor=cursor.text())
-
-
-def entities_to_extract(mirror: "RallyMirror") -> list[Entity]:
-    """Entities without a finished full pass, and those whose feed no longer reaches back far enough."""
-    return [entity for entity in Entity if mirror.snapshot_required(entity) is not None]
-
-
-def _demand_of_marks(status: "MirrorStatus", settled: list[dg.AssetKey], latest: datetime | None) -> Demand:
-    """Marks that an earlier run could not settle are asked for again although the feed is quiet."""
-    open_marks = sum(table.open_marks for table in status.tables)
-    quiet = f"no change since {latest:%Y-%m-%d %H:%M:%S} UTC" if latest else "no change since the last read"
-    if not open_marks or not settled:
-        return Demand(f"{quiet} (1 request)", latest=latest)
-    waiting = {table.table for table in status.tables if table.open_marks}
-    selection = [dg.AssetKey(list(mirror_key(entity))) for entity in Entity if entity.table_name in waiting]
-    run = dg.RunRequest(job_name=INCREMENTAL, asset_selection=selection)
-    return Demand(f"{quiet}, but {open_marks} marks are open", f"settle {sorted(waiting)}", (run,), latest)

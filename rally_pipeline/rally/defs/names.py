@@ -1,0 +1,27 @@
+"""Names by which Dagster knows Rally's assets, jobs and triggers: identities, never to be changed."""
+
+from rally_pipeline.rally.entities import Entity
+
+FEED = ("rally_feed", "changes")
+FEED_POOL = "rally_feed"
+
+FULL_EXTRACT = "rally_full_extract"
+INCREMENTAL = "rally_incremental"
+RECONCILE = "reconcile"
+SENSOR = "rally_changes_sensor"
+SCHEDULE = "rally_feed_close"
+
+
+def extract_key(entity: Entity) -> tuple[str, str]:
+    """Asset key of the full extract of `entity`."""
+    return ("rally_extract", entity.value)
+
+
+def mirror_key(entity: Entity) -> tuple[str, str]:
+    """Asset key of the mirror of `entity`."""
+    return ("rally", entity.value)
+
+
+def pool_of(entity: Entity) -> str:
+    """Extract, settling and healing of one entity write the same rows: one at a time."""
+    return f"rally_{entity.value}"
