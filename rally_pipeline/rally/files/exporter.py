@@ -17,7 +17,7 @@ from rally_pipeline.rally.files.endpoints import FileEndpoints
 from rally_pipeline.rally.files.folders import hash_file, make_folder, temporary_file, writing
 from rally_pipeline.rally.files.importer import Progress, no_progress
 from rally_pipeline.rally.files.known import count_records
-from rally_pipeline.rally.files.parquet import write_parquet
+from rally_pipeline.rally.files.parquet import require_parquet, write_parquet
 from rally_pipeline.rally.files.problems import FileError
 from rally_pipeline.rally.files.retention import export_name, remove_old_exports
 from rally_pipeline.rally.files.sources import open_source
@@ -28,6 +28,7 @@ from rally_pipeline.rally.results import Cost, Counted
 from rally_pipeline.rally.spending import Meter
 
 if TYPE_CHECKING:
+    from rally_pipeline.http.transport import Response
     from rally_pipeline.rally.client import RallyClient
     from rally_pipeline.rally.files.sources import Source
     from rally_pipeline.warehouse import Warehouse
@@ -143,18 +144,20 @@ class Exporter:
             ApiError: Rally cannot be used now.
             OSError: the folder cannot be written to.
         """
+        if file_format is ExportFormat.PARQUET:
+            require_parquet()
         meter = Meter(self._client, self._clock)
         make_folder(folder)
-        taken_at = self._client.server_floor()
-        path = folder / export_name(entity, taken_at, file_format.value)
         notes: list[str] = []
-        with temporary_file(folder, path.stem) as download, writing(path) as target:
-            framed = self._download(entity, file_format, download)
-            with open_source(download, TEMPLATES[entity].headers) as source:
+        with temporary_file(folder, entity.value) as download:
+            response = self._download(entity, file_format, download)
+            taken_at = response.server_time or self._clock.now()
+            path = folder / export_name(entity, taken_at, file_format.value)
+            with writing(path) as target, open_source(download, TEMPLATES[entity].headers) as source:
                 _check_headers(source.headers, entity, notes)
                 checked = _Checked(source, entity, self._progress)
                 self._write(checked, download, target, file_format, notes)
-            mirror_rows = self._compare(entity, checked.rows, framed=framed, notes=notes)
+                mirror_rows = self._compare(entity, checked.rows, framed=response.framed, notes=notes)
         sha256, size = hash_file(path)
         return ExportReport(
             entity=entity.value,
@@ -184,12 +187,13 @@ class Exporter:
             temporary.write_bytes(content)
         return path
 
-    def _download(self, entity: Entity, file_format: ExportFormat, download: Path) -> bool:
+    def _download(self, entity: Entity, file_format: ExportFormat, download: Path) -> Response:
         asked = "xlsx" if file_format is ExportFormat.XLSX else "csv"
         with download.open("w+b") as sink:
             response = self._endpoints.download_export(entity, asked, sink)
         # A workbook ends with its directory, so a cut shows by itself.
-        return response.framed or asked == "xlsx"
+        response.framed = response.framed or asked == "xlsx"
+        return response
 
     def _write(
         self, checked: _Checked, download: Path, target: Path, file_format: ExportFormat, notes: list[str]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from rally_pipeline.rally.files.problems import FileError
 _ROWS_AT_ONCE = 10_000
 
 
-def write_parquet(path: Path, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write rows in groups; memory holds one group.
+def require_parquet() -> None:
+    """Find out whether Parquet can be written, before anything is asked of Rally.
 
     Raises:
         FileError: pyarrow is not installed.
     """
-    try:
-        arrow: Any = import_module("pyarrow")
-        parquet: Any = import_module("pyarrow.parquet")
-    except ModuleNotFoundError:
-        raise FileError("Parquet needs the package pyarrow: pip install pyarrow, or choose csv") from None
+    if find_spec("pyarrow") is None:
+        raise FileError("Parquet needs the package pyarrow: pip install pyarrow, or choose csv")
+
+
+def write_parquet(path: Path, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write rows in groups; memory holds one group."""
+    arrow: Any = import_module("pyarrow")
+    parquet: Any = import_module("pyarrow.parquet")
     schema = arrow.schema([(name, arrow.string()) for name in headers])
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         remaining = iter(rows)
