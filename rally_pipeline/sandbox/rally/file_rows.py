@@ -14,7 +14,7 @@ from .guids import draw_guid
 from .instants import parse_instant, text_of
 from .schema import ENTITIES
 from .store import Moment, Store
-from .tenant import Pipeline, Tenant
+from .tenant import Tenant
 from .writes import Writer
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,190}\.[^@\s,;<>\".]{2,63}")
@@ -134,17 +134,16 @@ class RowImporter:
         return self._one("Deal", text, self._find_named("deals", text))
 
     def _find_pipeline(self, _column: FileColumn, text: str) -> str:
-        return self._pipeline(text).id
-
-    def _pipeline(self, name: str) -> Pipeline:
         for pipeline in self._tenant.pipelines:
-            if pipeline.name == name:
-                return pipeline
-        raise RowError(f"Pipeline '{name}' not found")
+            if pipeline.name == text:
+                return pipeline.id
+        raise RowError(f"Pipeline '{text}' not found")
 
     def _find_stage(self, name: str, pipeline_name: str) -> str:
-        stages = self._pipeline(pipeline_name).stages if pipeline_name else ()
-        for stage in stages:
+        pipeline = next((each for each in self._tenant.pipelines if each.name == pipeline_name), None)
+        if pipeline is None:
+            return ""  # its own column says what is wrong
+        for stage in pipeline.stages:
             if stage.name == name:
                 return stage.id
         raise RowError(f"Stage '{name}' not found")
@@ -177,7 +176,7 @@ class RowImporter:
         if entity == "activities":
             same = self._store.find(entity, "subject", fields["subject"])
             known = (self._store.fields(entity, record_id) or {} for record_id in same)
-            if any(all(each.get(name) == value for name, value in fields.items()) for each in known):
+            if any(all(value in (None, each.get(name)) for name, value in fields.items()) for each in known):
                 return f"Duplicate activity with subject '{fields['subject']}'"
         return None
 

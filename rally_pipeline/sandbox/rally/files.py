@@ -228,6 +228,7 @@ def read_rows(entity: str, content: bytes) -> list[tuple[int, dict[str, str]]]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RallyError(400, "The file is not valid UTF-8.") from None
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         headers = next(reader, [])
