@@ -18,7 +18,7 @@ from rally_pipeline.http.errors import BadAnswer, NotFound, Rejected
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.records import Head, read_id
 from rally_pipeline.settings import Settings, SettingsError
-from rally_pipeline.warehouse.values import instant_text
+from rally_pipeline.warehouse.values import clean_text, instant_text
 
 if TYPE_CHECKING:
     from random import Random
@@ -229,13 +229,15 @@ def _id_of(raw: msgspec.Raw) -> str | None:
 
 def _entry_of(raw: msgspec.Raw) -> ChangeEntry:
     fields = _read_entry(raw)
+    if not -(2**63) <= fields.id < 2**63:
+        raise ValueError("the id is beyond 64 bits")
     return ChangeEntry(
         fields.id,
-        fields.entityType,
-        fields.entityId,
-        fields.action,
+        clean_text(fields.entityType),
+        clean_text(fields.entityId),
+        clean_text(fields.action),
         instant_text(fields.changedAt),
-        fields.changedBy,
+        None if fields.changedBy is None else clean_text(fields.changedBy),
     )
 
 

@@ -51,6 +51,13 @@ class FeedState:
         tx.set_state(FEED_STREAM, asdict(self))
 
 
+def required(text: str | None) -> str:
+    """A time that a read in progress must have."""
+    if text is None:
+        raise RuntimeError("the feed has no read in progress")
+    return text
+
+
 def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy) -> None:
     """Give the feed a cursor before the first list request, unless it has one (SN5).
 

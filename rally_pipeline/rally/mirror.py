@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.rally import deletes, marks
-from rally_pipeline.rally.changes import ChangeReader, SnapshotRequired
+from rally_pipeline.rally.changes import ChangeReader
 from rally_pipeline.rally.client import RallyClient
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.extract import Extract
@@ -33,6 +33,7 @@ from rally_pipeline.rally.results import (
     SettleResult,
     TableStatus,
 )
+from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.spending import Meter
 from rally_pipeline.rally.tables import ENTITY_TABLES, changes, dirty, metadata
 from rally_pipeline.rally.updated import UpdatedReader

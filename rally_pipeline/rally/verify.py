@@ -7,7 +7,7 @@ the number of repairs, whose target is 0.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MISSING, EXTRA, STALE = "missing", "extra", "stale"
 _CONFIRM_AT_MOST = 500
 _EXAMPLES = 20
+_RECENT_PAGES = 3
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class Verifier:
         self._decoder = RecordDecoder(entity)
         self._table = ENTITY_TABLES[entity]
         self._columns = tuple(name for name in self._decoder.columns if name not in BOOKKEEPING)
+        self._recent: deque[set[str]] = deque(maxlen=_RECENT_PAGES)
         self._places = [self._decoder.columns.index(name) for name in self._columns]
 
     def run(self, meter: Meter, *, lease: Lease | None) -> Comparison:
@@ -138,18 +140,25 @@ class Verifier:
         return self._client.list_page(self._entity, offset=offset, limit=self._policy.page_limit)
 
     def _compare_page(self, page: PassPage, findings: _Findings, lease: Lease | None) -> None:
+        """Compare the rows that the pages before did not show already: pages overlap."""
+        earlier = set().union(*self._recent)
+        self._recent.append(set(page.ids))
+        fresh = {
+            entity_id: (raw, version)
+            for raw, entity_id, version in zip(page.rows, page.ids, page.versions, strict=True)
+            if entity_id not in earlier
+        }
         with self._warehouse.reading() as tx:
-            stored = tx.versions(self._table, page.ids)
+            stored = tx.versions(self._table, list(fresh))
             differing = [
                 (raw, entity_id)
-                for raw, entity_id, version in zip(page.rows, page.ids, page.versions, strict=True)
+                for entity_id, (raw, version) in fresh.items()
                 if stored.get(entity_id) != version
             ]
             found = self._differences(tx, differing)
             in_flight = marks.marked_among(tx, self._entity, list(found)) if found else set()
-        fresh = set(page.ids) - findings.named.keys()
         findings.compared += len(fresh)
-        self._note({key: kind for key, kind in found.items() if key in fresh}, in_flight, findings, lease)
+        self._note(found, in_flight, findings, lease)
 
     def _differences(self, tx: Transaction, rows: list[tuple[msgspec.Raw, str]]) -> dict[str, str]:
         """Id -> kind, of the records whose row is not there or not equal."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from rally_pipeline.rally.changes import SnapshotRequired
 from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.tables import changes, feed_windows
 from tests.rally.conftest import MakeWorld
 from tests.rally.world import Crash, World

@@ -1,0 +1,92 @@
+"""Writing feed entries: each is recorded once, marks its object, or is parked where nobody knows what it means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from rally_pipeline.rally.client import ChangeEntry
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState
+from rally_pipeline.rally.marks import Hint, add_marks
+from rally_pipeline.rally.tables import changes
+from rally_pipeline.warehouse.values import instant_text, json_text, parse_instant
+
+if TYPE_CHECKING:
+    from rally_pipeline.warehouse import Transaction
+
+_COLUMNS = ("id", "changed_at", "entity_type", "entity_id", "action", "changed_by", "recorded_at")
+_ACTIONS = ("inserted", "updated", "deleted")
+
+
+@dataclass(slots=True)
+class FeedTally:
+    """Counters of one read."""
+
+    pages: int = 0
+    received: int = 0
+    recorded: int = 0
+    actions: Counter[str] = field(default_factory=Counter)
+    marked: int = 0
+    parked: int = 0
+    late_seconds: float = 0.0
+    windows_closed: int = 0
+    snapshot_required: str | None = None
+    touched: set[str] = field(default_factory=set)
+    """Hours (canonical text) that got new entries."""
+
+
+class FeedLog:
+    """Writes entries inside the caller's transactions and counts what it wrote."""
+
+    def __init__(self, tally: FeedTally) -> None:
+        self.tally = tally
+
+    def insert(self, tx: Transaction, kept: list[ChangeEntry], answered: datetime) -> list[ChangeEntry]:
+        """Insert what is not known yet; returns it."""
+        recorded_at = instant_text(answered)
+        rows = {
+            (entry.id, entry.changed_at, entry.entity_type, entry.entity_id, entry.action): entry
+            for entry in kept
+        }
+        values = [(*key, entry.changed_by, recorded_at) for key, entry in rows.items()]
+        new = tx.insert_new(changes, _COLUMNS, values)
+        return [rows[key] for key in new]
+
+    def mark(self, tx: Transaction, fresh: list[ChangeEntry], answered: datetime) -> None:
+        tally = self.tally
+        hints: dict[Entity, list[Hint]] = {}
+        for entry in fresh:
+            entity = Entity.of_singular(entry.entity_type)
+            if entity is None or entry.action not in _ACTIONS:
+                self._park_entry(tx, entry)
+            if entity is not None:
+                hints.setdefault(entity, []).append(Hint(entry.entity_id, entry.action, entry.changed_at))
+            tally.actions[entry.action] += 1
+            tally.touched.add(entry.changed_at[:13])
+        tally.recorded += len(fresh)
+        for entity, listed in hints.items():
+            tally.marked += add_marks(tx, entity, listed, seen=answered)
+
+    def note_lateness(self, state: FeedState, fresh: list[ChangeEntry]) -> None:
+        """The monitor of `L`: how far behind the last closed read an entry is dated that it did not see."""
+        if state.last_read is None or not fresh:
+            return
+        oldest = min(entry.changed_at for entry in fresh)
+        late = (parse_instant(state.last_read) - parse_instant(oldest)).total_seconds()
+        self.tally.late_seconds = max(self.tally.late_seconds, late)
+
+    def _park_entry(self, tx: Transaction, entry: ChangeEntry) -> None:
+        """An entry of an unknown kind is kept for a person; an object of a known type is looked at all the same."""
+        what = f"unknown entity type '{entry.entity_type:.40}' or action '{entry.action:.40}'"
+        tx.quarantine(FEED_STREAM, f"entry:{entry.id}", what, json_text(asdict(entry)))
+        self.tally.parked += 1
+
+    def park(self, tx: Transaction, unreadable: Sequence[tuple[bytes, str]]) -> None:
+        for raw, reason in unreadable:
+            tx.quarantine(FEED_STREAM, f"hash:{blake2b(raw, digest_size=16).hexdigest()}", reason, raw)
+            self.tally.parked += 1
