@@ -178,11 +178,12 @@ class Warehouse:
         Raises:
             LeaseHeld: a live process holds it and did not give it back within `wait_seconds`.
         """
-        taken = self._take_lease(stream, wait_seconds, ttl_seconds)
-        try:
-            yield taken
-        finally:
-            self._release_lease(taken)
+        with leasing.holding() as token:
+            taken = self._take_lease(stream, token, wait_seconds, ttl_seconds)
+            try:
+                yield taken
+            finally:
+                self._release_lease(taken)
 
     def identity(self) -> identity.Identity:
         """Which warehouse this is, and whether it may be a copy or a restored older state."""
@@ -190,13 +191,13 @@ class Warehouse:
             row = transaction.execute(sa.select(warehouse_identity)).one()
         return identity.compare(row, self._place, self._witness.read() if self._witness is not None else None)
 
-    def _take_lease(self, stream: str, wait_seconds: float, ttl_seconds: float) -> Lease:
+    def _take_lease(self, stream: str, token: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds
         pause = LEASE_POLL_SECONDS / 16
         while True:
             try:
                 with self.transaction(f"lease.{stream}.take") as transaction:
-                    return leasing.take(transaction.connection, stream, ttl_seconds, self._clock)
+                    return leasing.take(transaction.connection, stream, token, ttl_seconds, self._clock)
             except LeaseHeld:
                 left = end - self._clock.monotonic()
                 if left <= 0:

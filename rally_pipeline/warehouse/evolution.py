@@ -26,8 +26,8 @@ _SQLITE_COLUMNS = (
 _POSTGRESQL_COLUMNS = (
     "SELECT c.relname, a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
     "JOIN pg_class c ON c.oid = a.attrelid "
-    "WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind IN ('r', 'p') "
-    "AND a.attnum > 0 AND NOT a.attisdropped"
+    "WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) "
+    "AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped"
 )
 _SQLITE_INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _POSTGRESQL_INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"

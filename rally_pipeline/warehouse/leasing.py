@@ -7,8 +7,11 @@ may try; the fence decides who may write.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -25,6 +28,9 @@ _COMPARE_AND_SET = leases.update().where(
     leases.c.stream == sa.bindparam("held_stream"), leases.c.fence == sa.bindparam("held_fence")
 )
 
+_held_here: set[str] = set()
+"""Tokens of the leases that code of this process holds right now."""
+
 
 @dataclass
 class Lease:
@@ -39,6 +45,7 @@ class Lease:
     ttl_seconds: float
     process_id: int
     commits: int
+    token: str
 
 
 @lru_cache(maxsize=1)
@@ -75,21 +82,43 @@ def started_at(process_id: int) -> str | None:
     return ""
 
 
-def this_process() -> dict[str, Any]:
+@contextlib.contextmanager
+def holding() -> Iterator[str]:
+    """A token of this process that counts as alive during the block."""
+    token = str(uuid.uuid4())
+    _held_here.add(token)
+    try:
+        yield token
+    finally:
+        _held_here.discard(token)
+
+
+def this_process(token: str) -> dict[str, Any]:
     """What the lease row says of its holder."""
     process_id = os.getpid()
-    return {"host": host_name(), "pid": process_id, "started": started_at(process_id) or ""}
+    return {
+        "host": host_name(),
+        "pid": process_id,
+        "started": started_at(process_id) or "",
+        "token": token,
+    }
 
 
 def is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder is known not to run any more; only ever known of processes of this host."""
+    """Whether the holder is known to work no more: its process is gone, or is this one and has let go.
+
+    Only ever known of processes of this host. A lease that this process could not give back (the connection
+    was lost) does not keep it waiting for itself.
+    """
     if holder.get("host") != host_name():
         return False
     started = started_at(int(holder["pid"]))
-    return started is None or started != holder.get("started", "")
+    if started is None or started != holder.get("started", ""):
+        return True
+    return holder["pid"] == os.getpid() and holder.get("token") not in _held_here
 
 
-def take(connection: sa.Connection, stream: str, ttl_seconds: float, clock: Clock) -> Lease:
+def take(connection: sa.Connection, stream: str, token: str, ttl_seconds: float, clock: Clock) -> Lease:
     """Take the lease inside an open transaction: raise the fence and become the holder.
 
     Raises:
@@ -109,10 +138,13 @@ def take(connection: sa.Connection, stream: str, ttl_seconds: float, clock: Cloc
         leases.update()
         .where(leases.c.stream == stream)
         .values(
-            fence=fence, holder=this_process(), taken_at=now, expires_at=now + timedelta(seconds=ttl_seconds)
+            fence=fence,
+            holder=this_process(token),
+            taken_at=now,
+            expires_at=now + timedelta(seconds=ttl_seconds),
         )
     )
-    return Lease(stream, fence, ttl_seconds, os.getpid(), row.commits)
+    return Lease(stream, fence, ttl_seconds, os.getpid(), row.commits, token)
 
 
 def _first_row(connection: sa.Connection, stream: str) -> sa.Row[*tuple[Any, ...]]:

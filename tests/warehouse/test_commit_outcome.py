@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from rally_pipeline.warehouse import CommitUnknown, Warehouse, WarehouseBusy, WarehouseUnavailable
+from rally_pipeline.warehouse import (
+    CommitUnknown,
+    Transaction,
+    Warehouse,
+    WarehouseBusy,
+    WarehouseUnavailable,
+)
 from tests.postgres import PostgresServer
 from tests.warehouse.cutting_proxy import CuttingProxy
 from tests.warehouse.people import COLUMNS, metadata, people, person
@@ -53,9 +59,8 @@ def test_a_commit_that_never_arrived_is_reported_as_not_done(remote: Warehouse, 
         proxy.cut("before")
         with pytest.raises(
             WarehouseUnavailable, match=r"while 'page' was being committed; it was not committed"
-        ):  # noqa: SIM117
-            with remote.transaction("page", lease) as tx:
-                tx.upsert(people, COLUMNS, [person("a")])
+        ):
+            remote.run("page", lambda tx: tx.upsert(people, COLUMNS, [person("a")]), lease=lease, attempts=1)
         assert names(remote) == []
         with remote.transaction("page", lease) as tx:
             assert tx.upsert(people, COLUMNS, [person("a")]).inserted == 1
@@ -100,9 +105,13 @@ def test_without_a_connection_afterwards_the_outcome_stays_unknown(
     monkeypatch.setattr(remote._sessions._clock, "sleep", waits.append)
     with remote.lease("rally.contacts") as lease:
         proxy.cut("after")
-        with pytest.raises(CommitUnknown), remote.transaction("page", lease) as tx:
+
+        def work(tx: Transaction) -> None:
             tx.upsert(people, COLUMNS, [person("a")])
             proxy.refusing = True
+
+        with pytest.raises(CommitUnknown):
+            remote.run("page", work, lease=lease)
         assert len(waits) == 6
         proxy.refusing = False
         assert names(remote) == ["a"]

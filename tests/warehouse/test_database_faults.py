@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import signal
 import sqlite3
@@ -102,7 +104,7 @@ def test_readers_do_not_wait_for_a_writer_and_see_one_moment(warehouse_url: str)
 
 
 def test_a_read_transaction_refuses_to_write(store: Warehouse) -> None:
-    with pytest.raises(WarehouseError, match="read-only|read only"), store.reading() as tx:
+    with pytest.raises(WarehouseError, match=r"read-only"), store.reading() as tx:
         tx.upsert(people, COLUMNS, [person("a")])
     add(store, "b")
     assert count(store) == 1
@@ -122,21 +124,20 @@ def test_a_full_disk_at_any_page_rolls_back_and_the_next_run_is_equal(sqlite_url
         store.create_tables(metadata)
         with store.reading() as tx:
             pages = tx.scalar(sa.text("PRAGMA page_count"))
-        failures = 0
-        for limit in range(pages, pages + 60):
-            try:
-                with store.transaction("page") as tx:
-                    tx.execute(sa.text(f"PRAGMA max_page_count = {limit}")).fetchall()
-                    tx.upsert(people, COLUMNS, rows)
-                    tx.set_state("page", {"done": True})
-                break
-            except WarehouseFull as error:
-                failures += 1
-                assert str(error).endswith(
-                    "cannot grow: the disk (or quota) is full; free space and run again"
-                )
-                assert count(store) == 0
-        assert failures > 10
+
+        def load(limit: int) -> None:
+            with store.transaction("page") as tx:
+                tx.execute(sa.text(f"PRAGMA max_page_count = {limit}")).fetchall()
+                tx.upsert(people, COLUMNS, rows)
+                tx.set_state("page", {"done": True})
+
+        for limit in range(pages, pages + 15):
+            with pytest.raises(
+                WarehouseFull, match=r"cannot grow: the disk \(or quota\) is full; free space and run again$"
+            ):
+                load(limit)
+            assert count(store) == 0
+        load(10_000)
         with store.reading() as tx:
             assert (tx.count(people), tx.state("page")) == (300, {"done": True})
 
@@ -180,14 +181,6 @@ def test_a_session_ended_by_the_administrator_leaves_nothing_behind_and_the_next
 ) -> None:
     with Warehouse.open(postgres_url) as store, postgres_server.connect() as admin:
         store.create_tables(metadata)
-        with (
-            pytest.raises(WarehouseUnavailable, match="nothing was changed, run again"),
-            store.transaction("kill") as tx,
-        ):
-            tx.upsert(people, COLUMNS, [person("a")])
-            admin.execute("SELECT pg_terminate_backend(%s)", [tx.scalar(sa.text("SELECT pg_backend_pid()"))])
-            tx.upsert(people, COLUMNS, [person("b")])
-        assert count(store) == 0
         attempts = 0
 
         def work(tx: Transaction) -> None:
@@ -200,6 +193,10 @@ def test_a_session_ended_by_the_administrator_leaves_nothing_behind_and_the_next
                 )
             tx.set_state("x", {"attempt": attempts})
 
+        with pytest.raises(WarehouseUnavailable, match="nothing was changed, run again"):
+            store.run("kill", work, attempts=1)
+        assert (attempts, count(store)) == (1, 0)
+        attempts = 0
         store.run("kill", work)
         assert (attempts, count(store)) == (2, 1)
 
@@ -291,26 +288,26 @@ def test_a_server_restart_in_the_middle_is_survived_by_repeating() -> None:
 
 
 def test_a_server_that_crashed_comes_back_with_every_committed_row() -> None:
-    with running_server(fsync="on") as server:
-        with Warehouse.open(server.url()) as store:
-            store.create_tables(metadata)
-            add(store, "a", "b")
-            with pytest.raises(WarehouseUnavailable), store.transaction("open") as tx:
-                tx.upsert(people, COLUMNS, [person("c")])
-                postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
-                with psycopg.connect(host=str(server.folder), user="postgres") as victim:
-                    subprocess.run(["kill", "-KILL", str(victim.info.backend_pid)], check=True)
-                assert Path(f"/proc/{postmaster}").exists()
-                tx.set_state("x", {})
-            time.sleep(0.5)
-            for _ in range(50):
-                try:
-                    assert count(store) == 2
-                    break
-                except WarehouseUnavailable:
-                    time.sleep(0.1)
-            else:
-                pytest.fail("the server did not come back")
+    with running_server() as server, Warehouse.open(server.url()) as store:
+        store.create_tables(metadata)
+        add(store, "a", "b")
+
+        def crash_the_server(tx: Transaction) -> None:
+            tx.upsert(people, COLUMNS, [person("c")])
+            with psycopg.connect(host=str(server.folder), user="postgres") as victim:
+                os.kill(victim.info.backend_pid, signal.SIGKILL)
+            tx.set_state("x", {})
+
+        with pytest.raises(WarehouseUnavailable):
+            store.run("crash", crash_the_server, attempts=1)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert count(store) == 2
+                break
+            except WarehouseUnavailable:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
 
 
 def test_a_corrupt_page_met_while_working_is_one_clear_line(
@@ -325,9 +322,9 @@ def test_a_corrupt_page_met_while_working_is_one_clear_line(
         content[page * 8192 : page * 8192 + 64] = b"\x5a" * 64
     file.write_bytes(content)
     monkeypatch.setattr(sqlite, "check_file", lambda *_: None)
-    with Warehouse.open(sqlite_url) as store:
-        with pytest.raises(WarehouseError, match=r"^the warehouse file .* is corrupt: restore a backup"):
-            count_all(store)
+    damaged = r"^the warehouse file .* is corrupt: restore a backup"
+    with Warehouse.open(sqlite_url) as store, pytest.raises(WarehouseError, match=damaged):
+        count_all(store)
 
 
 def count_all(store: Warehouse) -> int:
@@ -341,14 +338,14 @@ def test_running_out_of_file_descriptors_is_a_clean_failure(warehouse_url: str) 
     held = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        with pytest.raises(OSError, match="Too many open files"):
+        with contextlib.suppress(OSError):
             while True:
-                held.append(Path("/dev/null").open())  # noqa: SIM115
+                held.append(os.dup(0))
         with pytest.raises(WarehouseError) as caught:
             Warehouse.open(warehouse_url)
     finally:
-        for stream in held:
-            stream.close()
+        for descriptor in held:
+            os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "\n" not in str(caught.value)
     Warehouse.open(warehouse_url).close()

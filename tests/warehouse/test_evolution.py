@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import sqlalchemy as sa
 
 from rally_pipeline.warehouse import Transaction, UpsertResult, Warehouse, WarehouseError
 from rally_pipeline.warehouse.types import BigInteger, Boolean, Instant, Json, Text
 from tests.warehouse.people import COLUMNS, metadata, people, person
+from tests.warehouse.processes import run_in_processes
 
 
 def table(*columns: sa.Column[object], name: str = "grown") -> sa.Table:
@@ -155,24 +153,15 @@ def test_more_columns_than_the_database_allows_is_one_clear_line(warehouse: Ware
     assert "\n" not in str(caught.value)
 
 
-GROW = """
-import sys
-import sqlalchemy as sa
-from rally_pipeline.warehouse import Warehouse
-from rally_pipeline.warehouse.types import Text
-from tests.warehouse.people import metadata
-with Warehouse.open(sys.argv[1]) as store:
-    store.create_tables(metadata)
-    grown = sa.Table("grown", sa.MetaData(), sa.Column("id", Text, primary_key=True), sa.Column("name", Text, index=True))
-    store.create_tables([grown])
-"""
-
-
 def test_processes_that_create_the_same_warehouse_at_once_do_not_disturb_each_other(
     warehouse_url: str,
 ) -> None:
-    racers = [subprocess.Popen([sys.executable, "-c", GROW, warehouse_url]) for _ in range(4)]
-    assert [racer.wait(timeout=60) for racer in racers] == [0, 0, 0, 0]
+    def create() -> None:
+        with Warehouse.open(warehouse_url) as store:
+            store.create_tables(metadata)
+            store.create_tables([table(sa.Column("name", Text, index=True))])
+
+    assert run_in_processes(4, create) == [0, 0, 0, 0]
     with Warehouse.open(warehouse_url) as store, store.transaction("test") as tx:
         assert tx.upsert(people, COLUMNS, [person("a")]) == UpsertResult(inserted=1)
         assert tx.scalar(sa.text("SELECT count(*) FROM warehouse_identity")) == 1

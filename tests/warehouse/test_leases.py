@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from rally_pipeline.warehouse import FenceLost, LeaseHeld, Warehouse, leasing
 from rally_pipeline.warehouse.tables import leases
 from tests.warehouse.clocks import ManualClock
+from tests.warehouse.processes import run_in_processes
 
 STREAM = "rally.contacts"
 
@@ -211,7 +212,7 @@ def test_a_process_stopped_past_its_lease_cannot_write_when_it_goes_on(
 
 def change_holder(store: Warehouse, **changes: object) -> None:
     with store.transaction("test") as tx:
-        tx.execute(leases.update().values(holder={**leasing.this_process(), **changes}))
+        tx.execute(leases.update().values(holder=row(store).holder | changes))
 
 
 def test_whether_a_holder_is_dead_is_only_judged_on_its_own_host(two: tuple[Warehouse, Warehouse]) -> None:
@@ -220,7 +221,7 @@ def test_whether_a_holder_is_dead_is_only_judged_on_its_own_host(two: tuple[Ware
         change_holder(one, host="elsewhere/1/2", pid=2**22 + 1)
         with pytest.raises(LeaseHeld, match=r"process \d+ on elsewhere since"), other.lease(STREAM):
             pass
-        change_holder(one, pid=2**22 + 1)
+        change_holder(one, host=leasing.host_name(), pid=2**22 + 1)
         with other.lease(STREAM):
             pass
 
@@ -230,9 +231,21 @@ def test_a_process_number_used_again_by_another_process_does_not_keep_a_lease_al
 ) -> None:
     one, other = two
     with one.lease(STREAM):
-        change_holder(one, pid=os.getppid())
+        change_holder(one, started="1")
         with other.lease(STREAM) as lease:
             assert lease.fence == 2
+
+
+def test_a_lease_that_this_process_could_not_give_back_does_not_keep_it_waiting(
+    two: tuple[Warehouse, Warehouse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    monkeypatch.setattr(one, "_release_lease", lambda _lease: None)
+    with one.lease(STREAM):
+        pass
+    assert row(other).holder is not None
+    with other.lease(STREAM) as lease:
+        assert lease.fence == 2
 
 
 def test_a_finished_process_that_nobody_has_waited_for_counts_as_dead() -> None:
@@ -277,26 +290,22 @@ def test_a_second_transaction_of_the_same_thread_is_refused_instead_of_waiting_f
         pass
 
 
-RACE = """
-import sys
-from rally_pipeline.warehouse import FenceLost, LeaseHeld, Warehouse
-done = 0
-with Warehouse.open(sys.argv[1]) as store:
-    while done < 15:
-        try:
-            with store.lease("race", wait_seconds=30) as lease:
-                with store.transaction("count", lease) as tx:
-                    seen = (tx.state("race") or {"n": 0})["n"]
-                    tx.set_state("race", {"n": seen + 1})
-                done += 1
-        except LeaseHeld:
-            pass
-"""
-
-
 def test_processes_that_race_for_a_lease_lose_no_update(warehouse_url: str) -> None:
-    racers = [subprocess.Popen([sys.executable, "-c", RACE, warehouse_url]) for _ in range(3)]
-    assert [racer.wait(timeout=60) for racer in racers] == [0, 0, 0]
+    def race() -> None:
+        done = 0
+        with Warehouse.open(warehouse_url) as store:
+            while done < 15:
+                try:
+                    with (
+                        store.lease("race", wait_seconds=30) as lease,
+                        store.transaction("count", lease) as tx,
+                    ):
+                        tx.set_state("race", {"n": (tx.state("race") or {"n": 0})["n"] + 1})
+                    done += 1
+                except LeaseHeld:
+                    continue
+
+    assert run_in_processes(3, race) == [0, 0, 0]
     with Warehouse.open(warehouse_url) as store, store.reading() as tx:
         assert tx.state("race") == {"n": 45}
         assert tx.rows(sa.select(leases.c.fence, leases.c.commits, leases.c.holder)) == [(45, 45, None)]

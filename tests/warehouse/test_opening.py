@@ -113,12 +113,8 @@ def test_the_schema_is_created_and_everything_lives_in_it(postgres_server: Postg
         store.create_tables(metadata)
         with store.transaction("test") as tx:
             tx.upsert(people, COLUMNS, [person("a")])
-            found = tx.rows(
-                sa.text(
-                    "SELECT DISTINCT table_schema FROM information_schema.tables WHERE table_name IN ('people', 'leases')"
-                )
-            )
-    assert found == [("Mixed_Case",)]
+            schemas = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename IN ('people', 'leases')"
+            assert ("Mixed_Case",) in tx.rows(sa.text(schemas))
     with Warehouse.open(postgres_server.url(), schema="Mixed_Case") as store, store.reading() as tx:
         assert tx.count(people) == 1
     with postgres_server.connect() as admin:
@@ -173,9 +169,9 @@ def test_an_unwritable_folder_or_file_is_refused_before_anything_is_written(tmp_
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     line = open_as_nobody(f"sqlite:///{locked}/warehouse.db")
-    assert (
-        line
-        == f"the warehouse file {locked}/warehouse.db cannot be created or written: Permission denied; check the folder's permissions"
+    assert line == (
+        f"the warehouse file {locked}/warehouse.db cannot be created or written: Permission denied; "
+        "check the folder's permissions"
     )
     assert "cannot be created or written" in open_as_nobody(f"sqlite:///{locked}/sub/warehouse.db")
     open_folder.chmod(0o755)
@@ -280,13 +276,11 @@ def test_an_older_warehouse_is_migrated_in_one_transaction(
     from rally_pipeline.warehouse import opening
 
     monkeypatch.setattr(opening, "SCHEMA_VERSION", tables.SCHEMA_VERSION + 1)
-    with Warehouse.open(warehouse_url) as store:
-        with store.lease("rally.feed"), store.reading() as tx:
-            assert tx.state("rally.feed") == {"cursor": "x"}
-            assert tx.quarantined() == []
-            assert (
-                tx.scalar(sa.select(tables.warehouse_identity.c.schema_version)) == tables.SCHEMA_VERSION + 1
-            )
+    with Warehouse.open(warehouse_url) as store, store.lease("rally.feed"), store.reading() as tx:
+        assert tx.state("rally.feed") == {"cursor": "x"}
+        assert tx.quarantined() == []
+        version = tx.scalar(sa.select(tables.warehouse_identity.c.schema_version))
+        assert version == tables.SCHEMA_VERSION + 1
     monkeypatch.undo()
     with pytest.raises(WarehouseNewer):
         Warehouse.open(warehouse_url)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rally_pipeline.settings import DeleteMode
-from rally_pipeline.warehouse import RowRefused, UpsertResult, Warehouse, WarehouseError
+from rally_pipeline.warehouse import RowRefused, Transaction, UpsertResult, Warehouse, WarehouseError
 from tests.warehouse.people import COLUMNS, LINK_COLUMNS, instant, links, people, person
 
 
@@ -238,13 +238,19 @@ def test_several_upserts_into_several_shapes_share_one_transaction(store: Wareho
 
 
 def test_bulk_statements_work_again_after_a_rolled_back_transaction(store: Warehouse) -> None:
-    for attempt in range(3):
-        with pytest.raises(ZeroDivisionError), store.transaction("test") as tx:
-            tx.upsert(people, COLUMNS, [person(f"k{attempt}")])
-            raise ZeroDivisionError
-        with pytest.raises(WarehouseError), store.transaction("test") as tx:
-            tx.upsert(people, COLUMNS, [person(f"k{attempt}")])
-            tx.execute(sa.text("SELECT * FROM no_such_table"))
+    def crash(tx: Transaction) -> None:
+        tx.upsert(people, COLUMNS, [person("crash")])
+        raise ZeroDivisionError
+
+    def fail(tx: Transaction) -> None:
+        tx.upsert(people, COLUMNS, [person("fail")])
+        tx.execute(sa.text("SELECT * FROM no_such_table"))
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            store.run("crash", crash)
+        with pytest.raises(WarehouseError):
+            store.run("fail", fail)
         assert stored(store) == {}
     assert upsert(store, person("a")) == UpsertResult(inserted=1)
 

@@ -59,15 +59,16 @@ def test_instants_are_floored_to_microseconds_and_brought_to_utc(given_text: str
         "2026-13-01T00:00:00Z",
         "2026-05-01T24:00:01Z",
         "2026-05-01T12:34:60Z",
-    ]
-    + [
         "0000-00-00T00:00:00Z",
         "0001-01-01T00:00:00+01:00",
         "9999-12-31T23:59:59-01:00",
         "1700000000",
         "12:00:00Z",
-    ]
-    + ["2026-05-01T12:34:56Zjunk", "2026-05-01T12:34:56\0Z", "２０２６-05-01T12:34:56Z", "x" * 10_000],
+        "2026-05-01T12:34:56Zjunk",
+        "2026-05-01T12:34:56\0Z",
+        "２０２６-05-01T12:34:56Z",
+        "x" * 10_000,
+    ],
 )
 def test_what_is_no_instant_is_refused_readably(text: str) -> None:
     with pytest.raises(
@@ -135,8 +136,13 @@ def test_decimals_are_exact_and_have_one_text(value: str | int | Decimal, canoni
         1.5,
         True,
         None,
-    ]
-    + [Decimal("NaN"), Decimal("-Infinity"), "１２", "0x10", "--1", "1e"],
+        Decimal("NaN"),
+        Decimal("-Infinity"),
+        "１２",
+        "0x10",
+        "--1",
+        "1e",
+    ],
 )
 def test_what_is_no_exact_decimal_is_refused_readably(value: object) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the text differs by cause)
