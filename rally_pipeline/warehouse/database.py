@@ -16,7 +16,6 @@ from rally_pipeline.warehouse import evolution, identity, leasing, opening, sqli
 from rally_pipeline.warehouse.errors import LeaseHeld, WarehouseError
 from rally_pipeline.warehouse.leasing import Lease
 from rally_pipeline.warehouse.sessions import Sessions
-from rally_pipeline.warehouse.tables import warehouse_identity
 from rally_pipeline.warehouse.transaction import Bulk, Transaction
 
 Result = TypeVar("Result")
@@ -104,7 +103,8 @@ class Warehouse:
         Raises:
             FenceLost: somebody took the stream over; nothing was written.
             CommitUnknown: the connection died in COMMIT and the outcome could not be found out.
-            WarehouseError: any other trouble of the database; nothing was written.
+            WarehouseError: any other trouble of the database; nothing was written. (Only a witness file that
+                cannot be written is found out after the commit: the caller does not go on either way.)
             RuntimeError: this thread has a transaction open already.
         """
         self._step(f"{name}:begin")
@@ -188,8 +188,7 @@ class Warehouse:
     def identity(self) -> identity.Identity:
         """Which warehouse this is, and whether it may be a copy or a restored older state."""
         with self.reading() as transaction:
-            row = transaction.execute(sa.select(warehouse_identity)).one()
-        return identity.compare(row, self._place, self._witness.read() if self._witness is not None else None)
+            return transaction.identity()
 
     def _take_lease(self, stream: str, token: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds
@@ -221,4 +220,4 @@ class Warehouse:
             from rally_pipeline.warehouse.postgresql import PostgresBulk
 
             bulk = PostgresBulk(connection)
-        return Transaction(connection, bulk, self._clock, self._place)
+        return Transaction(connection, bulk, self._clock, self._place, self._witness)

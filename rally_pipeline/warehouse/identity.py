@@ -95,22 +95,28 @@ class Witness:
             self._write(warehouse_id, count)
 
     def _write(self, warehouse_id: str, count: int) -> None:
-        handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=f".{self.file.name}.")
+        name = None
         try:
+            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=f".{self.file.name}.")
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 json.dump({"id": warehouse_id, "count": count}, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(name).replace(self.file)
         except OSError as error:
-            Path(name).unlink(missing_ok=True)
+            if name is not None:
+                Path(name).unlink(missing_ok=True)
             raise WarehouseError(f"{self.file} cannot be written: {error.strerror}") from None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         import fcntl
 
-        folder = os.open(self.file.parent, os.O_RDONLY)
+        try:
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(self.file.parent, os.O_RDONLY)
+        except OSError as error:
+            raise WarehouseError(f"{self.file} cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
@@ -140,6 +146,11 @@ def postgresql_place(connection: sa.Connection) -> dict[str, Any]:
         "schema": schema,
         "table_oid": table_oid,
     }
+
+
+def read(connection: sa.Connection) -> sa.Row[*tuple[Any, ...]]:
+    """The identity row."""
+    return connection.execute(sa.select(warehouse_identity)).one()
 
 
 def create(connection: sa.Connection, place: dict[str, Any], now: datetime) -> str:

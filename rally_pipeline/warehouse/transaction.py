@@ -12,6 +12,7 @@ from rally_pipeline.clock import Clock
 from rally_pipeline.settings import DeleteMode
 from rally_pipeline.warehouse import evolution, identity, values
 from rally_pipeline.warehouse import quarantine as quarantining
+from rally_pipeline.warehouse.errors import WarehouseError
 from rally_pipeline.warehouse.plans import DELETED_AT, Key, Plan, Row, UpsertResult, plan_rows
 from rally_pipeline.warehouse.tables import sync_state
 
@@ -45,11 +46,19 @@ class Transaction:
     value of a primary key of one column, or the tuple of the values of several.
     """
 
-    def __init__(self, connection: sa.Connection, bulk: Bulk, clock: Clock, place: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        bulk: Bulk,
+        clock: Clock,
+        place: dict[str, Any],
+        witness: identity.Witness | None,
+    ) -> None:
         self.connection = connection
         self._bulk = bulk
         self._clock = clock
         self._place = place
+        self._witness = witness
         self.witnessed: tuple[str, int] | None = None
         self.renewed = False
 
@@ -183,15 +192,28 @@ class Transaction:
 
     # Lineage
 
+    def identity(self) -> identity.Identity:
+        """Which warehouse this is, and whether it may be a copy or a restored older state."""
+        told = self._witness.read() if self._witness is not None else None
+        return identity.compare(identity.read(self.connection), self._place, told)
+
     def witness(self) -> None:
         """Call before a commit after which the outside world is told to forget something (an acknowledgement).
 
         When the block has ended, the witness file knows of this commit: a restored older state is recognised.
+
+        Raises:
+            WarehouseError: this may be a copy or an older state itself, so nothing may be acknowledged.
         """
+        if not self.renewed and (found := self.identity()).moved:
+            raise WarehouseError(
+                f"this warehouse may be a copy or an older state ({'; '.join(found.reasons)}): nothing can be "
+                "acknowledged until its identity is renewed"
+            )
         self.witnessed = identity.count_up(self.connection)
 
     def renew_identity(self) -> str:
         """Begin a new lineage here (after `Identity.moved` was dealt with); return the new id."""
-        warehouse_id = identity.renew(self.connection, dict(self._place))
+        warehouse_id = identity.renew(self.connection, self._place)
         self.witnessed, self.renewed = (warehouse_id, 0), True
         return warehouse_id
