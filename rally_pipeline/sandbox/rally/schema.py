@@ -31,21 +31,24 @@ class FieldSpec:
 
 @dataclass(frozen=True)
 class EntitySpec:
-    """One entity; `order` lists all members of an answer in their order, `fields` those that are stored as
-    values.
+    """One entity. `fields` are stored; `members` are these and a computed one in the order of an answer, where
+    id and tenant come before them and both times after.
     """
 
     name: str
     singular: str
     fields: tuple[FieldSpec, ...]
-    order: tuple[str, ...]
+    members: tuple[str, ...]
     upsert_key: tuple[str, ...] = ()
     by_name: Mapping[str, FieldSpec] = field(init=False)
-    position: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {spec.name: spec for spec in self.fields})
-        object.__setattr__(self, "position", {spec.name: at for at, spec in enumerate(self.fields)})
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """All members of an answer in their order."""
+        return ("id", "tenantId", *self.members, "createdAt", "updatedAt")
 
     def blank(self) -> dict[str, Any]:
         """All stored fields at their defaults."""
@@ -75,9 +78,7 @@ def _spec(
     names = [spec.name for spec in fields]
     if computed:
         names.insert(names.index(after) + 1, computed)
-    return EntitySpec(
-        name, singular, fields, ("id", "tenantId", *names, "createdAt", "updatedAt"), upsert_key
-    )
+    return EntitySpec(name, singular, fields, tuple(names), upsert_key)
 
 
 ADDRESS = ("address", "city", "state", "country", "postalCode")
@@ -91,13 +92,13 @@ CONTACTS = _spec(
     FieldSpec("lastName", required=True),
     FieldSpec("email", "email", required=True),
     *_text("phone", "mobile", "title", "department"),
-    *_details("linkedInUrl", "twitterHandle", *ADDRESS),
     *_links("companyId"),
     FieldSpec("lifecycleStage", default="lead"),
     *_text("leadSource"),
     FieldSpec("leadScore", "integer", limits=(0, 100)),
     *_text("tags", "notes"),
     *_links("ownerId"),
+    *_details("linkedInUrl", "twitterHandle", *ADDRESS),
     upsert_key=("email",),
     after="lastName",
     computed="fullName",

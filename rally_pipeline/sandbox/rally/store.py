@@ -18,7 +18,7 @@ from .field_index import FieldIndex, KeyOf, email_field, name_in_pipeline, singl
 from .instants import TICKS_PER_SECOND, ticks_of, ticks_of_span
 from .records import Distortion, Record, Renderer
 from .schema import ENTITIES, LINKS, EntitySpec
-from .switches import RENDERING, RallySwitches
+from .switches import RallySwitches
 
 Action = Literal["inserted", "updated", "deleted"]
 Aspect = Literal["lists", "records", "feed"]
@@ -126,7 +126,6 @@ class Store:
         if record is None:
             return False
         moment = moment or self.moment()
-        record.body = None
         self.deleted[entity][record_id] = record
         self._index(entity, record_id, record, None)
         self._journalise(entity, record_id, None, moment)
@@ -137,14 +136,11 @@ class Store:
 
     def set_switches(self, switches: RallySwitches) -> None:
         """Put other switches in force from now on."""
-        before, self.switches, self.feed.switches = self.switches, switches, switches
-        if any(getattr(before, name) != getattr(switches, name) for name in RENDERING):
-            distortions = {name: renderer.distortions for name, renderer in self.renderers.items()}
-            self.renderers = self._make_renderers()
-            for name, renderer in self.renderers.items():
-                renderer.distortions = distortions[name]
-                for record in self.collections[name].by_id.values():
-                    record.body = None
+        self.switches = self.feed.switches = switches
+        distortions = {name: renderer.distortions for name, renderer in self.renderers.items()}
+        self.renderers = self._make_renderers()
+        for name, renderer in self.renderers.items():
+            renderer.distortions = distortions[name]
         if not switches.replica_lag_seconds:
             self._replica = None
             self._journal.clear()
@@ -157,9 +153,6 @@ class Store:
             self.renderers[entity].distortions.pop(record_id, None)
         else:
             self.renderers[entity].distortions[record_id] = distortion
-        record = self.collections[entity].by_id.get(record_id)
-        if record is not None:
-            record.body = None
 
     # -- reading ------------------------------------------------------------------------------------------------
 

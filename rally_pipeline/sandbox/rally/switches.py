@@ -15,18 +15,6 @@ Effect = Literal["off", "silent", "touch", "entry"]
 """A side effect on another record: none; its value changes; also its `updatedAt`; also a feed entry."""
 Digits = Literal[0, 3, 7]
 Order = Literal["id", "createdAt", "updatedAt", "-id", "-createdAt", "-updatedAt", "random"]
-RENDERING = frozenset(
-    {
-        "nulls",
-        "decimals",
-        "record_digits",
-        "contact_details",
-        "custom_fields",
-        "extra_fields",
-        "missing_fields",
-    }
-)
-"""Switches that change how a record is written; changing one forgets the texts that were kept."""
 
 
 class RallySwitches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
