@@ -359,7 +359,7 @@ def test_an_answer_that_is_no_page_is_never_an_empty_page(make_sqlite_world: Mak
 
 
 def test_lost_sessions_and_lost_pages_one_after_another_on_postgresql(make_postgres_world: MakeWorld) -> None:
-    world = make_postgres_world()
+    world = make_postgres_world(page_size=5)
     world.catch_up()
     for fault in LOST_PAGES:
         world.api.world.mutate(15)
