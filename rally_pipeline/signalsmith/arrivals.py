@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.http.errors import ApiError, NotFound
@@ -48,6 +49,7 @@ def collect_arrivals(
     """
     end = clock.monotonic() + budget_seconds
     syncs, _ = read_rows(client.list_syncs())
+    begun = history.watching_since(client.server_time or clock.now())
     last = {sync.id: sync.last_run_id for sync in syncs if sync.id in sync_ids and sync.last_run_id}
     ended = history.ended({sync_id: run_id for sync_id, run_id in last.items() if run_id})
     moved = [sync for sync in syncs if sync.id in last and sync.id not in ended]
@@ -58,23 +60,25 @@ def collect_arrivals(
             return Arrivals(len(moved), looks, len(due) - number)
         looks += 1
         try:
-            history.record(_look(client, history, sync), origin=ELSEWHERE)
+            history.record(_look(client, history, sync, begun), origin=ELSEWHERE)
         except ApiError:
             continue  # it is looked at again at the next tick
     return Arrivals(len(moved), looks, 0)
 
 
-def _look(client: SignalSmithClient, history: RunHistory, sync: Sync) -> list[Run]:
-    """New runs of a sync; of one that was never seen before only the last one, not its whole past."""
-    since = history.newest(sync.id)
+def _look(client: SignalSmithClient, history: RunHistory, sync: Sync, begun: datetime | None) -> list[Run]:
+    """Runs since the newest recorded one, or since the watching began; before that only the last one counts, not
+    the whole past of the sync."""
+    since = history.newest(sync.id) or begun
     if since is None:
         return [client.get_run(sync.id, str(sync.last_run_id))]
     try:
         runs = client.list_runs(sync.id, since=since)
     except NotFound:
         return []
-    known = [run for run in runs if run.created_at is None or run.created_at >= since]
-    return known or [run for run in runs if run.id == sync.last_run_id]
+    return [
+        run for run in runs if run.created_at is None or run.created_at >= since or run.id == sync.last_run_id
+    ]
 
 
 def _due(client: SignalSmithClient, history: RunHistory, moved: list[Sync]) -> list[Sync]:

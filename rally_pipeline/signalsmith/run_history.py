@@ -17,6 +17,7 @@ from rally_pipeline.warehouse.values import clean_text, instant_text
 if TYPE_CHECKING:
     from rally_pipeline.warehouse import Transaction, Warehouse
 
+WATCH_STREAM = "signalsmith.runs"
 COLUMNS = (
     "sync_id", "id", "status", "created_at", "started_at", "completed_at", "seconds", "rows_synced",
     "rows_failed", "error_message", "triggered_by", "origin", "dagster_run_id", "reported", "_synced_at",
@@ -51,6 +52,16 @@ class RunHistory:
                     )
                 )
             transaction.upsert(tables.runs, COLUMNS, rows, touch=["_synced_at"])
+
+    def watching_since(self, now: datetime) -> datetime | None:
+        """Server time of the first look for runs of others; None at that very look, which notes `now`."""
+        with self._warehouse.reading() as transaction:
+            state = transaction.state(WATCH_STREAM)
+        if state is not None:
+            return datetime.fromisoformat(state["since"])
+        with self._warehouse.transaction("signalsmith.watch") as transaction:
+            transaction.set_state(WATCH_STREAM, {"since": now.isoformat()})
+        return None
 
     def ended(self, last_runs: dict[str, str]) -> set[str]:
         """Of syncs and their last run: those syncs whose last run is recorded as ended."""

@@ -126,7 +126,7 @@ class Position:
                 )
                 for sync_id, watch in stored["watches"].items()
             }
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return Position()
         return Position(watches)
 

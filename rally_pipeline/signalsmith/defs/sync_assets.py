@@ -153,7 +153,7 @@ def _materialize(context: dg.AssetExecutionContext, plan: SyncPlan) -> Iterator[
         zone=plan.schedule.zone or "UTC",
         cron=plan.schedule.cron.original if plan.schedule.cron is not None else "",
         not_before=datetime.fromisoformat(not_before) if not_before else None,
-        dagster_run_id=context.run_id,
+        dagster_run_id=context.run.run_id,
     )
     signalsmith, warehouse = context.resources.signalsmith, context.resources.warehouse
     with clear_failures(), signalsmith.runner(warehouse, context.log.info) as runner:
@@ -162,7 +162,7 @@ def _materialize(context: dg.AssetExecutionContext, plan: SyncPlan) -> Iterator[
         except RunNotSucceeded as error:
             shown = metadata.run_metadata(plan.catalog, plan.entry, error.run, "")
             raise dg.Failure(str(error), metadata=shown, allow_retries=False) from error
-    context.instance.add_run_tags(context.run_id, {names.REMOTE_RUN_TAG: outcome.run.id})
+    context.instance.add_run_tags(context.run.run_id, {names.REMOTE_RUN_TAG: outcome.run.id})
     spent = shared_metadata.numbers("signalsmith", outcome.counts())
     yield dg.MaterializeResult(
         metadata={
