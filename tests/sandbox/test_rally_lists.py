@@ -421,6 +421,14 @@ def test_lone_surrogates_and_nul_can_be_sent() -> None:
     assert talk.json("GET", f"/deals/{record_id}")["notes"] == "\ud800 \x00"
 
 
+def test_pages_stay_right_when_more_records_are_read_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rally_pipeline.sandbox.rally.records.MOST_KEPT", 5)
+    talk = small(list_order="id")
+    for _ in range(3):
+        assert talk.rows("/contacts?limit=1000") == list(talk.rally.records("contacts"))
+        talk.rally.mutate(20, ["update"], ["contacts"], over_seconds=5)
+
+
 # -- population -------------------------------------------------------------------------------------------------
 
 

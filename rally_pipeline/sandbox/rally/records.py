@@ -21,6 +21,8 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # Within a JSON string a quote follows a backslash, so these patterns meet whole members only.
 _NULL_MEMBER = re.compile(rb'"[A-Za-z]+":null,')
 _FIRST_DETAIL = b',"linkedInUrl":'
+MOST_KEPT = 6_000
+"""Finished texts that are kept for each entity: small sources are written once, large ones do not grow."""
 
 
 class Record:
@@ -107,10 +109,32 @@ class Renderer:
             or switches.custom_fields != "none"
             or bool(switches.missing_fields)
         )
-        self.distortions: dict[str, Distortion] = {}
+        self._distortions: dict[str, Distortion] = {}
+        self._kept: dict[Record, bytes] = {}
 
     def render(self, record: Record) -> bytes:
         """The JSON text of the record."""
+        body = self._kept.get(record)
+        if body is None:
+            body = self._write(record)
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[record] = body
+        return body
+
+    def distort(self, record_id: str, distortion: Distortion | None) -> None:
+        """Misrepresent one record from now on; None: show it as it is again."""
+        if distortion is None:
+            self._distortions.pop(record_id, None)
+        else:
+            self._distortions[record_id] = distortion
+        self._kept.clear()
+
+    def take_over(self, former: Renderer) -> None:
+        """Go on with the distortions of the renderer before."""
+        self._distortions = former._distortions
+
+    def _write(self, record: Record) -> bytes:
         members = record.members
         if self._cuts_details:
             members = members[: members.index(_FIRST_DETAIL)]
@@ -119,8 +143,8 @@ class Renderer:
         body = self._template % (record.id.encode(), members, created, updated)
         if self._rewrites:
             body = self._rewrite(body, record)
-        if self.distortions and record.id in self.distortions:
-            body = self.distortions[record.id].apply(body)
+        if self._distortions and record.id in self._distortions:
+            body = self._distortions[record.id].apply(body)
         return body
 
     def _rewrite(self, body: bytes, record: Record) -> bytes:

@@ -137,10 +137,9 @@ class Store:
     def set_switches(self, switches: RallySwitches) -> None:
         """Put other switches in force from now on."""
         self.switches = self.feed.switches = switches
-        distortions = {name: renderer.distortions for name, renderer in self.renderers.items()}
-        self.renderers = self._make_renderers()
+        former, self.renderers = self.renderers, self._make_renderers()
         for name, renderer in self.renderers.items():
-            renderer.distortions = distortions[name]
+            renderer.take_over(former[name])
         if not switches.replica_lag_seconds:
             self._replica = None
             self._journal.clear()
@@ -149,10 +148,7 @@ class Store:
 
     def distort(self, entity: str, record_id: str, distortion: Distortion | None) -> None:
         """Let answers misrepresent one record from now on; None: show it as it is again."""
-        if distortion is None:
-            self.renderers[entity].distortions.pop(record_id, None)
-        else:
-            self.renderers[entity].distortions[record_id] = distortion
+        self.renderers[entity].distort(record_id, distortion)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
