@@ -19,6 +19,7 @@ _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
     "rally_pipeline.rally.deletes.MassDeleteSuspected": (True, False),
     "rally_pipeline.rally.changes.SnapshotRequired": (False, False),
     "rally_pipeline.rally.passes.EndlessList": (False, False),
+    "rally_pipeline.rally.files.problems.FileError": (True, False),
     "rally_pipeline.signalsmith.errors.SyncGone": (True, False),
     "rally_pipeline.signalsmith.errors.OwnershipRefused": (True, False),
     "rally_pipeline.signalsmith.errors.TriggerUnknown": (True, False),

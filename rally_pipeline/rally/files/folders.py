@@ -101,3 +101,8 @@ def list_inbox(folder: Path) -> list[Path]:
         if is_plain and name.endswith((".csv", ".xlsx")) and not name.startswith((".", "~$")):
             found.append(folder / entry.name)
     return [path for path in found if not path.name.casefold().endswith(".rejects.csv")]
+
+
+def find_by_hash(folder: Path, sha256: str) -> Path | None:
+    """The file of an inbox folder that has this content."""
+    return next((path for path in list_inbox(folder) if hash_file(path)[0] == sha256), None)

@@ -185,6 +185,30 @@ class Importer:
             self._upload(opened, lease)
             return self._close(opened, lease)
 
+    def resume(self, entity: Entity, sha256: str, folder: Path) -> ImportReport | None:
+        """Go on with an import whose file is gone: everything that is sent is stored. None if there is none.
+
+        The rejects file goes into `folder`.
+
+        Raises:
+            LeaseHeld: another import is under way.
+            ApiError: Rally cannot be used now; run again to go on.
+        """
+        journal = ImportJournal(self._warehouse, entity, sha256)
+        with self._warehouse.lease(
+            LEASE_STREAM, wait_seconds=self._patience_seconds, ttl_seconds=LEASE_SECONDS
+        ) as lease:
+            record = journal.read()
+            if record is None or record.status not in (FileStatus.OPEN, FileStatus.DONE):
+                return None
+            path = folder / record.file_name
+            opened = _Opened(journal, entity, path, sha256, 0, Meter(self._client, self._clock))
+            opened.notes.append(f"the file {record.file_name} is not there any more")
+            if record.status is FileStatus.DONE:
+                return self._reported_again(opened, lease, record)
+            self._upload(opened, lease)
+            return self._close(opened, lease)
+
     @contextmanager
     def _reading(self, entity: Entity, path: Path) -> Iterator[tuple[Template, Staging, Source, list[str]]]:
         """Everything that is needed to read a file through its checks."""
