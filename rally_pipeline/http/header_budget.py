@@ -177,7 +177,7 @@ class HeaderBudget:
         left = quota.remaining - self._in_flight
         silence = now - self._heard_at
         others = self._others.within(min(now - self._known_at, _STALE_SECONDS))
-        spare = left - max(_reserve(quota.limit), others)
+        spare = left - _reserve(quota.limit) - others
         if spare < 1:
             return opens - now, False
         if spare <= _TIMED and not self._server_clock.sharp:
@@ -192,11 +192,13 @@ class HeaderBudget:
         """The monotonic second at which to try the next window."""
         earliest, latest = self._server_clock.local(quota.reset)
         certain = max(latest, min(latest + _LONGEST_SLACK, self._began_by + self._period))
-        reserve_left = quota.remaining - self._in_flight > _reserve(quota.limit) // 2
-        if reserve_left and self._longest_view <= _SHORT_WINDOW:
+        left, reserve = quota.remaining - self._in_flight, _reserve(quota.limit)
+        # Others try too: a second try at one reset is for who is alone with its reserve.
+        tried = self._shut_at > latest - _LONGEST_SLACK
+        if left >= (reserve - 1 if tried else reserve // 2 + 1) and self._longest_view <= _SHORT_WINDOW:
             # A second counts in a short window, and the reserve can pay for a try that comes too early.
             unsure = latest - max(earliest, self._shut_at - self._slack)
-            early = unsure / 2 if unsure > SHARP_SECONDS else 0.0
+            early = unsure / 2 if unsure > SHARP_SECONDS and left >= reserve else 0.0
             certain = min(certain, latest + self._slack - early)
         return certain + _EDGE_SECONDS
 
@@ -213,9 +215,9 @@ class HeaderBudget:
             self._refusals = 0
         if quota is None or date is None:
             self._count_one()
-            if scout:
-                self._quota = None
-            self._paced = self._quota is not None
+            if response.status < 429 and (scout or self._quota is None):
+                # A good answer without usable headers: the server does not say.
+                self._quota, self._paced = None, False
             return
         self._paced = True
         self._longest_view = max(self._longest_view, quota.reset - date)
@@ -232,7 +234,7 @@ class HeaderBudget:
             if scout:
                 self._shut(sent_at, quota.reset)
             return
-        if present is not None and quota.exact and quota.reset < present.reset and sent_at <= self._began_by:
+        if present is not None and quota.reset < present.reset and sent_at <= self._began_by:
             return
         if present is not None and quota.exact and present.exact and quota.reset > present.reset:
             self._period = min(self._period, quota.reset - present.reset)
