@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from .openapi_files import file_paths, import_result_schema
-from .qualification import SCORES
-from .schema import ENTITIES, EntitySpec, FieldSpec
-from .validation import GREATEST_DECIMAL
+from .openapi_files import file_paths
+from .openapi_schemas import SCHEMAS, component_schemas, nullable
+from .schema import ENTITIES, EntitySpec
 
 Json = dict[str, Any]
 _JSON = "application/json"
@@ -22,16 +21,6 @@ _ERRORS = {
     "413": "The file is too large.",
     "415": "The body is not of the type that is wanted.",
     "429": "The rate limit is spent: wait until X-RateLimit-Reset.",
-}
-GREATEST = int(GREATEST_DECIMAL)
-_SCHEMAS: dict[str, Json] = {
-    "text": {"type": "string"},
-    "email": {"type": "string", "format": "email", "maxLength": 254},
-    "guid": {"type": "string", "format": "uuid"},
-    "integer": {"type": "integer"},
-    "decimal": {"type": "number", "minimum": -GREATEST, "maximum": GREATEST},
-    "instant": {"type": "string", "format": "date-time"},
-    "tags": {"type": "array", "items": {"type": "string"}},
 }
 _RATE_HEADERS: Json = {
     name: {"schema": {"type": "string"}, "description": text}
@@ -63,146 +52,9 @@ def describe_api() -> Json:
         "paths": paths,
         "components": {
             "securitySchemes": {"ApiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}},
-            "schemas": _component_schemas(),
+            "schemas": component_schemas(),
         },
     }
-
-
-def _component_schemas() -> Json:
-    schemas: Json = {}
-    for spec in ENTITIES.values():
-        name = spec.singular.capitalize()
-        schemas[name] = _answer_schema(spec)
-        schemas[f"{name}Row"] = {**schemas[name], "required": ["id"]}
-        schemas[f"{name}Request"] = _request_schema(
-            spec, [field.name for field in spec.fields if field.required]
-        )
-        if spec.upsert_key:
-            schemas[f"{name}Upsert"] = _request_schema(spec, list(_upsert_fields(spec)))
-    schemas["Change"] = _object(
-        {
-            "id": {"type": "integer"},
-            "entityType": {"type": "string", "enum": [spec.singular for spec in ENTITIES.values()]},
-            "entityId": _SCHEMAS["guid"],
-            "action": {"type": "string", "enum": ["inserted", "updated", "deleted"]},
-            "changedAt": _SCHEMAS["instant"],
-            "changedBy": {"type": ["string", "null"]},
-        }
-    )
-    schemas["Problem"] = {
-        "type": "object",
-        "required": ["title", "status"],
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "errors": {
-                "type": "object",
-                "additionalProperties": {"type": "array", "items": {"type": "string"}},
-            },
-        },
-    }
-    stage = _object(
-        {
-            "id": _SCHEMAS["guid"],
-            "name": {"type": "string"},
-            "probability": {"type": "integer"},
-            "order": {"type": "integer"},
-        }
-    )
-    schemas["Pipeline"] = _object(
-        {
-            "id": _SCHEMAS["guid"],
-            "name": {"type": "string"},
-            "isDefault": {"type": "boolean"},
-            "stages": {"type": "array", "items": stage},
-        }
-    )
-    score = {"type": ["integer", "null"], "minimum": 0, "maximum": 100}
-    schemas["BantRequest"] = {"type": "object", "properties": dict.fromkeys(SCORES, score)}
-    schemas["Bant"] = _object({"dealId": _SCHEMAS["guid"], **dict.fromkeys(SCORES, score), "score": score})
-    schemas["ImportResult"] = import_result_schema()
-    schemas["ApiKey"] = _key_schema()
-    schemas["NewApiKey"] = _object({"key": {"type": "string"}, **_key_schema()["properties"]})
-    schemas["BulkResult"] = _object(
-        {
-            "total": {"type": "integer"},
-            "created": {"type": "integer"},
-            "failed": {"type": "integer"},
-            "errors": {"type": "array", "items": {"type": "object"}},
-            "items": {"type": "array", "items": {"type": "object"}},
-        }
-    )
-    return schemas
-
-
-def _key_schema() -> Json:
-    return _object(
-        {
-            "id": _SCHEMAS["guid"],
-            "keyPrefix": {"type": "string"},
-            "name": {"type": "string"},
-            "scopes": {"type": "string"},
-            "expiresAt": _nullable(_SCHEMAS["instant"]),
-            "lastUsedAt": _nullable(_SCHEMAS["instant"]),
-            "isActive": {"type": "boolean"},
-            "createdAt": _SCHEMAS["instant"],
-            "createdBy": {"type": ["string", "null"]},
-        }
-    )
-
-
-def _object(properties: Json) -> Json:
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _nullable(schema: Json) -> Json:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _field_schema(field: FieldSpec) -> Json:
-    schema = dict(_SCHEMAS[field.kind])
-    if field.limits is not None:
-        schema["minimum"], schema["maximum"] = field.limits
-    if field.choices:
-        schema["enum"] = list(field.choices)
-    return schema
-
-
-def _answer_schema(spec: EntitySpec) -> Json:
-    properties: Json = {}
-    for name in spec.order:
-        field = spec.by_name.get(name)
-        if field is None:
-            kind = "guid" if name in ("id", "tenantId") else "instant" if name.endswith("At") else "text"
-            properties[name] = dict(_SCHEMAS[kind])
-        elif not field.detail:
-            schema = _field_schema(field)
-            properties[name] = schema if field.required else _with_null(schema)
-    return _object(properties)
-
-
-def _upsert_fields(spec: EntitySpec) -> dict[str, None]:
-    """The fields that an upsert must give, in their order."""
-    return {field.name: None for field in spec.fields if field.required or field.name in spec.upsert_key}
-
-
-def _request_schema(spec: EntitySpec, required: list[str]) -> Json:
-    properties: Json = {}
-    for field in spec.fields:
-        if field.writable:
-            schema = _field_schema(field)
-            if field.name in required and field.kind == "text" and not field.choices:
-                schema |= {"minLength": 1, "pattern": r"\S"}
-            properties[field.name] = schema if field.name in required else _with_null(schema)
-    return {"type": "object", "required": required, "properties": properties}
-
-
-def _with_null(schema: Json) -> Json:
-    if "enum" in schema:
-        return {**_nullable(schema), "enum": [*schema["enum"], None]}
-    return _nullable(schema)
 
 
 def _reference(name: str) -> Json:
@@ -236,7 +88,7 @@ def _query(name: str, schema: Json, text: str, *, required: bool = False) -> Jso
 
 
 def _id_parameter() -> Json:
-    return {"name": "id", "in": "path", "required": True, "schema": _SCHEMAS["guid"]}
+    return {"name": "id", "in": "path", "required": True, "schema": SCHEMAS["guid"]}
 
 
 def _entity_paths(spec: EntitySpec) -> Json:
@@ -246,7 +98,7 @@ def _entity_paths(spec: EntitySpec) -> Json:
     parameters = [
         _query("limit", {**whole, "minimum": 1}, "Rows in the answer; default 50, capped at 1000."),
         _query("offset", {**whole, "minimum": 0}, "Rows to leave out first."),
-        _query("updatedSince", _SCHEMAS["instant"], "Only records updated at or after this instant."),
+        _query("updatedSince", SCHEMAS["instant"], "Only records updated at or after this instant."),
         _query("fields", {"type": "string"}, "Comma-separated members to return; id is always there."),
     ]
     bulk_max = {} if spec.name == "deals" else {"maxItems": 100}
@@ -293,7 +145,7 @@ def _entity_paths(spec: EntitySpec) -> Json:
 
 
 def _deal_paths() -> Json:
-    stage = {"type": "object", "required": ["stageId"], "properties": {"stageId": _SCHEMAS["guid"]}}
+    stage = {"type": "object", "required": ["stageId"], "properties": {"stageId": SCHEMAS["guid"]}}
     return {
         "/deals/{id}/stage": {
             "parameters": [_id_parameter()],
@@ -336,7 +188,7 @@ def _key_paths() -> Json:
     create = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": label, "scopes": scopes, "expiresAt": _nullable(_SCHEMAS["instant"])},
+        "properties": {"name": label, "scopes": scopes, "expiresAt": nullable(SCHEMAS["instant"])},
     }
     key = _reference("ApiKey")
     return {
@@ -357,7 +209,7 @@ def _key_paths() -> Json:
 def _changes_operation() -> Json:
     names = "|".join(ENTITIES)
     parameters = [
-        _query("since", _SCHEMAS["instant"], "Only changes after this instant.", required=True),
+        _query("since", SCHEMAS["instant"], "Only changes after this instant.", required=True),
         _query(
             "entities",
             {"type": "string", "pattern": f"^({names})(,({names}))*$"},
