@@ -1,4 +1,4 @@
-"""`rally-pipeline sell`: the device UUID, and rows that a full resend did not bring."""
+"""`rally-pipeline sell`: the device UUID, rows that a full resend did not bring, records in quarantine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rally_pipeline.cli.environment import read_settings
-from rally_pipeline.cli.failures import UserMistake
+from rally_pipeline.cli.failures import CommandFailed, UserMistake
 from rally_pipeline.cli.terminal import remarks
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def register(group: click.Group) -> None:
     group.add_command(sell)
 
 
-@click.group(short_help="The Sell device UUID of this warehouse.")
+@click.group(short_help="The Sell device UUID of this warehouse, and Sell's quarantine.")
 def sell() -> None:
     """Sell remembers for each device UUID what it acknowledged, so a UUID belongs to exactly one warehouse.
 
@@ -81,6 +81,21 @@ def sweep(confirm: int | None) -> None:
             raise UserMistake(f"{total:,} rows were not sent again, not {confirm:,}: look at them first")
         mirror.allow_sweep(confirm)
     remarks.print(f"The next drain has these {confirm:,} rows looked at.", markup=False)
+
+
+@sell.command(short_help="Look again at Sell's records in quarantine.")
+def replay() -> None:
+    """Look at every quarantined Sell record again, store what fits now, keep the rest."""
+    from rally_pipeline.sell.entities import Entity
+
+    with _open_mirror() as mirror:
+        tried = mirror.replay_quarantine()
+        for entity in Entity:
+            mirror.settle(entity)
+        left = mirror.status().quarantined
+    remarks.print(f"{tried} looked at again, {left} in quarantine now", markup=False)
+    if left:
+        raise CommandFailed(f"{left} records cannot be stored; `rally-pipeline quarantine` says why")
 
 
 @contextmanager

@@ -161,17 +161,21 @@ class SellMirror:
                 replace(device, allowed=rows).save(tx)
 
     def replay_quarantine(self) -> int:
-        """Have every quarantined record of a known object looked at again; returns how many."""
+        """Mark every quarantined record whose object is known for another look; returns how many.
+
+        An item that could not be read at all names no object: it stays, and comes again when the object changes.
+        """
         seen = self._client.server_time()
+        found = 0
         with self._lease() as lease, self._warehouse.transaction("sell.replay", lease) as tx:
             page = int((tx.state(STREAM) or {}).get("page", 0))
-            found = 0
             for entity in Entity:
                 keys = [item.key for item in tx.quarantined(entity.stream)]
-                hints = [((entity.singular, key), REPLAYED) for key in keys if key.isdigit()]
+                named = [key for key in keys if key.replace(":", "").isdigit()]
+                hints = [((entity.singular, key), REPLAYED) for key in named]
                 marks.open_marks(tx, suspects, hints, mark=page, seen=seen)
                 found += len(hints)
-            return found
+        return found
 
     # ------------------------------------------------------------------ status
 
