@@ -1,64 +1,10 @@
-"""What Dagster loads: the rooms that are configured, merged. Loading touches no network and no database."""
+"""What Dagster loads. Loading touches no network and no database; what is absent, and why, is said on the way.
 
-from __future__ import annotations
+A setting that cannot be used raises here: a location in error keeps the switches of its schedules and sensors,
+whereas an empty one makes Dagster forget them.
+"""
 
-import logging
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
+from rally_pipeline.rooms import build
+from rally_pipeline.settings import load_settings
 
-import dagster as dg
-
-from rally_pipeline.orchestration.history import history_defs
-from rally_pipeline.orchestration.policy import EXECUTOR
-from rally_pipeline.orchestration.resources import WarehouseResource
-from rally_pipeline.settings import Settings, load_settings
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """`module` has `build_defs(settings) -> Definitions`. It is imported only where `system` is configured; a room
-    without a system is always there."""
-
-    module: str
-    system: str | None = None
-
-
-ROOMS: tuple[Room, ...] = (
-    Room("rally_pipeline.rally.defs", "rally"),
-    Room("rally_pipeline.sell.defs", "sell"),
-    Room("rally_pipeline.signalsmith.defs", "signalsmith"),
-)
-"""One line per room. A room brings its own resource; `warehouse` and the executor are shared and come from here."""
-
-
-def build(settings: Settings, *, announce: bool = True) -> dg.Definitions:
-    """The definitions of every configured room; with `announce`, what is absent and why goes to the log."""
-    found = [_shared_defs(settings), history_defs(settings)]
-    for room in ROOMS:
-        if room.system is None or settings.is_configured(room.system):
-            with warnings.catch_warnings():
-                # Every service would print these notices at every load, and nobody at the screen can act on them.
-                warnings.simplefilter("ignore", dg.BetaWarning)
-                found.append(_build_defs_of(room)(settings))
-        elif announce:
-            missing = " and ".join(settings.missing(room.system))
-            logger.warning("%s is absent: set %s to see its assets", room.system, missing)
-    return dg.Definitions.merge(*found)
-
-
-def _build_defs_of(room: Room) -> Callable[[Settings], dg.Definitions]:
-    build_defs: Callable[[Settings], dg.Definitions] = import_module(room.module).build_defs
-    return build_defs
-
-
-def _shared_defs(settings: Settings) -> dg.Definitions:
-    return dg.Definitions(resources={"warehouse": WarehouseResource.of(settings)}, executor=EXECUTOR)
-
-
-# A setting that cannot be used raises here: a location in error keeps the switches of its schedules and sensors,
-# whereas an empty one makes Dagster forget them.
 defs = build(load_settings())

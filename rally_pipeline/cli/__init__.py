@@ -15,6 +15,7 @@ FAMILIES: tuple[str, ...] = (
     "rally_pipeline.cli.sync",
     "rally_pipeline.cli.verify",
     "rally_pipeline.cli.status",
+    "rally_pipeline.cli.files",
     "rally_pipeline.cli.quarantine",
     "rally_pipeline.cli.sell",
     "rally_pipeline.cli.signalsmith",

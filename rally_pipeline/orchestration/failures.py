@@ -47,7 +47,8 @@ def failure(error: Exception, diagnosis: Diagnosis) -> dg.Failure:
         value = getattr(error, name, None)
         if value is not None:
             metadata[name] = dg.MetadataValue.text(str(value))
-    retry = diagnosis.repeatable and not (diagnosis.mistake and is_watched())
+    # A person or a cron job waits for the command and can repeat it: no minutes of pauses between attempts then.
+    retry = diagnosis.repeatable and not is_watched()
     return dg.Failure(diagnosis.line, metadata=metadata, allow_retries=retry)
 
 

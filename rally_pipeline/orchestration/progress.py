@@ -28,7 +28,7 @@ def watched(progress: Progress) -> Iterator[None]:
 
 
 def is_watched() -> bool:
-    """Whether a person waits: then what only they can cure is reported at once, not after retries."""
+    """Whether somebody waits for the run: then a failure is reported at once, not after minutes of retries."""
     return _watcher.get() is not None
 
 

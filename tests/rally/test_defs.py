@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import delete, select
 
-from rally_pipeline.definitions import build
+from rally_pipeline.rooms import build
 from rally_pipeline.orchestration.cursor import RequestCursor
 from rally_pipeline.orchestration.windows import HOUR, hour_of, window_key
 from rally_pipeline.rally.connection import open_mirror

@@ -16,6 +16,7 @@ from rally_pipeline.cli.terminal import remarks, results
 
 PARTS: tuple[str, ...] = (
     "rally_pipeline.cli.demo.rally",
+    "rally_pipeline.cli.demo.files",
     "rally_pipeline.cli.demo.sell",
     "rally_pipeline.cli.demo.signalsmith",
 )

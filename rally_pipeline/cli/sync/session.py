@@ -54,8 +54,8 @@ CatchUp = Callable[[SyncSession], None]
 @contextmanager
 def open_session(settings: Settings, progress: Progress, *, wait: bool) -> Iterator[SyncSession]:
     """Prepare Dagster's home and load the definitions of what is configured."""
-    from rally_pipeline.definitions import build
     from rally_pipeline.orchestration.home import dagster_home, open_instance, prepare_home
+    from rally_pipeline.rooms import build
 
     home = dagster_home(settings)
     prepare_home(home)

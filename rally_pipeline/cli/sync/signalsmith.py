@@ -34,7 +34,7 @@ def catch_up(session: SyncSession) -> None:
 
 def _reload(session: SyncSession) -> Catalog:
     """The definitions of the catalog that was just fetched."""
-    from rally_pipeline.definitions import build
+    from rally_pipeline.rooms import build
     from rally_pipeline.signalsmith.catalog_file import load_catalog
 
     session.definitions = build(session.settings, announce=False)

@@ -1,0 +1,229 @@
+"""What the commands say, and with which exit code they end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+
+import pytest
+
+
+def one_line(text: str) -> str:
+    """The error: a single line, and never a traceback."""
+    assert "Traceback" not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("Error: ")]
+    return line
+
+
+def test_help_lists_what_a_newcomer_needs_first(shell):
+    listed = shell.say("--help").stdout
+    for command in (
+        "demo",
+        "dev",
+        "sandbox",
+        "sync",
+        "verify",
+        "status",
+        "quarantine",
+        "replay",
+        "allow-deletes",
+    ):
+        assert f"\n  {command} " in listed
+    assert listed.index("\n  demo") < listed.index("\n  sync")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "dev", "sandbox", "sync", "verify", "status", "quarantine", "replay", "allow-deletes"],
+)
+def test_every_command_explains_itself(shell, command):
+    result = shell.say(command, "--help")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) > 5
+
+
+def test_verify_counts_each_kind_of_difference_and_heals_just_those(filled):
+    with sqlite3.connect(filled.home / "warehouse.db") as connection:
+        connection.execute("DELETE FROM rally_deals WHERE id IN (SELECT id FROM rally_deals LIMIT 2)")
+        connection.execute("UPDATE rally_companies SET name = 'wrong', _version = 0 WHERE rowid = 1")
+        connection.execute("UPDATE rally_activities SET id = 'f' || id WHERE rowid = 1")
+    found = filled.say("verify", "--json")
+    assert found.exit_code == 1
+    assert "verify --heal" in one_line(found.stderr)
+    entities = json.loads(found.stdout)["entities"]
+    assert entities["deals"]["missing"] == 2
+    assert entities["companies"]["stale"] == 1
+    assert (entities["activities"]["missing"], entities["activities"]["extra"]) == (1, 1)
+    assert entities["contacts"]["differences"] == 0
+    assert "missing in rally_deals: " in filled.say("verify").stdout
+    healed = filled.say("verify", "--heal", "--json")
+    assert healed.exit_code == 0, healed.stderr
+    assert json.loads(healed.stdout)["equal"]
+    assert filled.say("verify").exit_code == 0
+
+
+def test_status_has_every_figure_of_every_table(filled, sandbox):
+    found = json.loads(filled.say("status", "--json").stdout)["systems"]["rally"]
+    counts = sandbox.sandbox.rally.counts()
+    assert {name: found["tables"][f"rally_{name}"]["rows"] for name in counts} == counts
+    assert set(found["tables"]["rally_deals"]) == {
+        "rows",
+        "synced_through",
+        "lag_seconds",
+        "open_marks",
+        "oldest_mark_seconds",
+        "quarantined",
+        "last_run",
+    }
+    assert found["problems"] == []
+    shown = filled.say("status").stdout
+    assert "rally_contacts" in shown
+    assert "32" in shown
+
+
+def test_status_makes_no_request(filled, sandbox):
+    sandbox.sandbox.log.clear()
+    assert filled.say("status").exit_code == 0
+    assert len(sandbox.sandbox.log) == 0
+
+
+@pytest.mark.parametrize("command", [["sync"], ["sync", "rally"], ["verify"], ["status"], ["replay"]])
+def test_nothing_configured_is_a_mistake_that_names_the_variables(shell, command):
+    done = shell.say(*command)
+    assert done.exit_code == 2
+    assert "RALLY_API_URL" in one_line(done.stderr)
+    assert done.stdout == ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_wrong_key_is_a_mistake_and_never_printed(connected):
+    done = connected.say("verify", RALLY_API_KEY="rk_live_canary_4711")
+    assert done.exit_code == 2
+    assert "RALLY_API_KEY" in one_line(done.stderr)
+    assert "canary" not in done.output
+
+
+def test_an_unreachable_host_is_a_mistake(connected):
+    done = connected.say("verify", RALLY_API_URL=f"http://127.0.0.1:{free_port()}/api/v1")
+    assert done.exit_code == 2
+    assert "RALLY_API_URL" in one_line(done.stderr)
+
+
+def test_an_address_that_answers_with_a_web_page_is_a_mistake(connected, sandbox):
+    sandbox.sandbox.faults.add("html_200", api="rally", times=None)
+    done = connected.say("verify")
+    assert done.exit_code == 2
+    assert "RALLY_API_URL" in one_line(done.stderr)
+    assert "<html" not in done.stderr.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("WAREHOUSE_URL", "mysql://root@localhost/x", "WAREHOUSE_URL"),
+        ("WAREHOUSE_URL", "not a url", "WAREHOUSE_URL"),
+        ("WAREHOUSE_URL", "postgresql+psycopg://u:pw_canary@127.0.0.1:1/x", "127.0.0.1"),
+        ("WAREHOUSE_URL", "sqlite:////proc/nowhere/warehouse.db", "/proc/nowhere"),
+        ("RALLY_FEED_START", "yesterday", "RALLY_FEED_START"),
+        ("RALLY_POLL_SECONDS", "often", "RALLY_POLL_SECONDS"),
+        ("RALLY_API_URL", "http://acme.example/api/v1", "https"),
+        ("RALLY_PIPELINE_HOME", "/proc/nowhere", "/proc/nowhere"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_in_one_line(connected, name, value, words):
+    done = connected.say("verify", **{name: value})
+    assert done.exit_code == 2, done.stderr
+    assert words in one_line(done.stderr)
+    assert "canary" not in done.output
+
+
+def test_a_warehouse_of_a_newer_version_is_refused(filled):
+    with sqlite3.connect(filled.home / "warehouse.db") as connection:
+        connection.execute("UPDATE warehouse_identity SET schema_version = 999")
+    done = filled.say("verify")
+    assert done.exit_code == 2
+    assert "newer version" in one_line(done.stderr)
+
+
+def test_quarantine_lists_what_could_not_be_stored_and_replay_tries_again(connected, sandbox):
+    from rally_pipeline.rally.connection import open_mirror
+    from rally_pipeline.rally.entities import Entity
+
+    rally = sandbox.sandbox.rally
+    victim = rally.ids("contacts")[0]
+    rally.distort("contacts", victim, raw={"id": "7e999"})
+    with open_mirror(connected.settings()) as mirror:
+        mirror.extract(Entity.CONTACTS)
+    (held,) = json.loads(connected.say("quarantine", "--json").stdout)
+    assert held["source"] == "rally.contacts"
+    assert held["reason"]
+    assert "7e999" in held["raw"]
+    assert "rally.contacts" in connected.say("quarantine").stdout
+
+
+def test_a_mass_delete_stops_and_waits_for_a_persons_word(connected, sandbox):
+    from rally_pipeline.rally.connection import open_mirror
+    from rally_pipeline.rally.entities import Entity
+
+    rally = sandbox.sandbox.rally
+    rally.mutate(300, kinds=["insert"], entities=["companies"])
+    with open_mirror(connected.settings()) as mirror:
+        mirror.extract(Entity.COMPANIES)
+    for company in rally.ids("companies")[:150]:
+        rally.delete("companies", company)
+    rally.clear_feed()
+    stopped = connected.say("verify", "--heal")
+    assert stopped.exit_code == 2, stopped.output
+    assert "rally-pipeline allow-deletes companies 1" in one_line(stopped.stderr)
+    assert connected.say("allow-deletes", "companies", "150").exit_code == 0
+    healed = connected.say("verify", "--heal")
+    assert healed.exit_code == 0, healed.stderr
+    assert connected.say("verify").exit_code == 0
+
+
+def test_demo_needs_no_account_and_agrees(shell):
+    done = shell.say("demo", "--records", "400", "--seed", "3")
+    assert done.exit_code == 0, done.output
+    assert "agree row by row" in done.stdout
+    assert "rally_contacts" in done.stdout
+    assert not (shell.home / "warehouse.db").exists()
+    assert (shell.home / "demo" / "warehouse.db").exists()
+
+
+def test_demo_fails_where_something_differs(shell, monkeypatch):
+    from rally_pipeline.cli import demo
+    from rally_pipeline.cli.demo import rally
+    from rally_pipeline.cli.demo.stage import DemoLine
+
+    monkeypatch.setattr(demo, "PARTS", ("rally_pipeline.cli.demo.rally",))
+    line = DemoLine("rally_contacts", 10, 10, 0, 0, 1, 1, 0.1, 2)
+    monkeypatch.setattr(rally, "perform", lambda stage: [line])
+    result = shell.say("demo", "--records", "10")
+    assert result.exit_code == 1
+    assert "2 rows differ" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize("command", ["sandbox", "dev"])
+def test_a_port_in_use_is_a_mistake(shell, command):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = shell.say(command, "--port", port)
+    assert done.exit_code == 2
+    assert port in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "command", [["sync", "hubspot"], ["sandbox", "--faults", "nonsense"], ["frobnicate"]]
+)
+def test_unknown_names_are_mistakes_of_usage(shell, command):
+    done = shell.say(*command)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,62 @@
+"""`sync` as a process: through Dagster, recorded in its storage, with an exit code that a cron job can trust."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+
+def test_a_first_sync_reads_everything_and_a_second_only_what_changed(connected, sandbox):
+    # The settings come from a file: Dagster's resources must see them as well.
+    lines = [f"{name}={value}\n" for name, value in connected.variables.items()]
+    (connected.folder / ".env").write_text("".join(lines))
+    connected.variables = {}
+    first = connected.run("sync", "rally")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.splitlines()[-4:] == [
+        "rally_contacts: 32 rows",
+        "rally_companies: 12 rows",
+        "rally_deals: 16 rows",
+        "rally_activities: 20 rows",
+    ]
+    assert first.stdout == ""
+    sandbox.sandbox.rally.mutate(20)
+    sandbox.sandbox.log.clear()
+    second = connected.run("sync")
+    assert second.returncode == 0, second.stderr
+    assert len(sandbox.sandbox.log) < 25
+    verified = connected.run("verify", "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["equal"]
+    assert recorded_runs(connected) == [
+        ("rally_full_extract", "SUCCESS"),
+        ("rally_incremental", "SUCCESS"),
+        ("rally_incremental", "SUCCESS"),
+    ]
+
+
+def recorded_runs(shell) -> list[tuple[str, str]]:
+    """Job and state of the runs that the UI would show, oldest first."""
+    with sqlite3.connect(shell.home / "dagster" / "history" / "runs.db") as connection:
+        return connection.execute("SELECT pipeline_name, status FROM runs ORDER BY id").fetchall()
+
+
+def test_a_mistake_ends_at_once_with_one_line_and_code_two(connected):
+    done = connected.run("sync", "rally", RALLY_API_KEY="rk_live_canary_4711")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: rally_extract__")
+    assert "RALLY_API_KEY" in line
+    stored = b"".join(path.read_bytes() for path in connected.home.rglob("*.db"))
+    assert b"canary" not in stored
+
+
+def test_a_failed_run_is_code_one_and_leaves_the_rest_done(connected, sandbox):
+    sandbox.sandbox.faults.add("status_501", api="rally", path="*/deals", times=None)
+    done = connected.run("sync", "rally")
+    assert done.returncode == 1, done.stderr
+    assert "rally_extract__deals" in done.stderr
+    assert "501" in done.stderr
+    with sqlite3.connect(connected.home / "warehouse.db") as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM rally_contacts").fetchone()
+    assert rows == 32
