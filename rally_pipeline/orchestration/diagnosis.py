@@ -17,7 +17,7 @@ _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
     # error of a room: (needs a person, may succeed later)
     "rally_pipeline.rally.tenant.WrongTenant": (True, False),
     "rally_pipeline.rally.deletes.MassDeleteSuspected": (True, False),
-    "rally_pipeline.rally.changes.SnapshotRequired": (False, False),
+    "rally_pipeline.rally.retention.SnapshotRequired": (False, False),
     "rally_pipeline.rally.passes.EndlessList": (False, False),
     "rally_pipeline.rally.files.problems.FileError": (True, False),
     "rally_pipeline.signalsmith.errors.SyncGone": (True, False),
