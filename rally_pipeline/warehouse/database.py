@@ -124,7 +124,10 @@ class Warehouse:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """One consistent read transaction; writing in it fails. It neither waits for writers nor holds them up."""
+        """A read transaction that shows one moment, that of its first query; writing in it fails.
+
+        It neither waits for writers nor holds them up.
+        """
         with self._sessions.open(reading=True) as connection:
             yield self._new_transaction(connection)
 

@@ -39,6 +39,10 @@ _SQLITE = {
 
 _POSTGRESQL = {
     "08": (WarehouseUnavailable, "the connection was lost; nothing was changed, run again"),
+    "25P03": (
+        WarehouseUnavailable,
+        "the transaction idled for too long and was ended; nothing was changed, run again",
+    ),
     "57P": (WarehouseUnavailable, "the server ended the connection; nothing was changed, run again"),
     "40": (WarehouseBusy, "another session was in the way (deadlock or serialization); run again"),
     "55P03": (

@@ -31,6 +31,7 @@ from rally_pipeline.warehouse.values import canonical_json
 
 MINIMUM_VERSION = 13
 CONNECT_SECONDS = 10
+IDLE_SECONDS = 300
 
 
 def create_engine(url: sa.URL, schema: str | None, lock_wait_seconds: float) -> sa.Engine:
@@ -47,6 +48,11 @@ def create_engine(url: sa.URL, schema: str | None, lock_wait_seconds: float) -> 
         "SET synchronous_commit = on",
         "SET TimeZone = 'UTC'",
         f"SET lock_timeout = {int(lock_wait_seconds * 1000)}",
+        # A stopped process or a lost machine must not keep its locks for ever: no transaction of ours idles.
+        f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
+        "SET tcp_keepalives_idle = 60",
+        "SET tcp_keepalives_interval = 10",
+        "SET tcp_keepalives_count = 3",
     ]
     if schema is not None:
         settings.append(f"SET search_path TO {statements.quote(schema)}")

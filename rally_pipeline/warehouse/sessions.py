@@ -21,7 +21,6 @@ from rally_pipeline.warehouse.tables import leases
 RECONNECT_ATTEMPTS = 6
 STAGES = "rally_stages"
 """Key of `Connection.info`: what is known of the staging tables; a rollback may have taken them away."""
-_FIRST_READ = {"sqlite": "SELECT 1 FROM sqlite_master", "postgresql": "SELECT 1"}
 _log = logging.getLogger(__name__)
 
 
@@ -83,9 +82,6 @@ class Sessions:
                 options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
             connection.execution_options(**options)
         connection.begin()
-        if reading:
-            # Both databases take the snapshot at the first query, not at BEGIN.
-            connection.exec_driver_sql(_FIRST_READ[connection.dialect.name]).fetchone()
 
     def _leave_inherited(self) -> None:
         """After a fork the parent's connections belong to the parent: keep them unused and open own ones."""

@@ -125,8 +125,9 @@ def create_engine(file: Path, lock_wait_seconds: float) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         reading = connection.get_execution_options().get("rally_reading", False)
-        connection.exec_driver_sql(f"PRAGMA query_only = {int(reading)}")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+        driver.execute(f"PRAGMA query_only = {int(reading)}")
+        driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
 

@@ -24,6 +24,7 @@ from rally_pipeline.warehouse import (
     WarehouseError,
     WarehouseFull,
     WarehouseUnavailable,
+    postgresql,
     sqlite,
 )
 from tests.postgres import PostgresServer, running_server
@@ -199,6 +200,24 @@ def test_a_session_ended_by_the_administrator_leaves_nothing_behind_and_the_next
         attempts = 0
         store.run("kill", work)
         assert (attempts, count(store)) == (2, 1)
+
+
+def test_a_stopped_writer_cannot_hold_its_locks_for_ever(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "IDLE_SECONDS", 1)
+    with Warehouse.open(postgres_url) as store, Warehouse.open(postgres_url) as other:
+        store.create_tables(metadata)
+
+        def stop(tx: Transaction) -> None:
+            tx.upsert(people, COLUMNS, [person("a")])
+            other.run("take over", lambda tx: tx.upsert(people, COLUMNS, [person("a", age=7)]))
+            tx.set_state("x", {})
+
+        with pytest.raises(WarehouseUnavailable, match="idled for too long"):
+            store.run("stop", stop, attempts=1)
+        with store.reading() as tx:
+            assert tx.versions(people, ["a"], "age") == {"a": 7}
 
 
 def test_sessions_ended_between_two_transactions_are_replaced_unnoticed(
