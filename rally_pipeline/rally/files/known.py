@@ -129,6 +129,8 @@ def find_existing(warehouse: Warehouse, template: Template, rows: Sequence[Seque
     email = ENTITY_TABLES[Entity.CONTACTS].c.email
     found: set[str] = set()
     with warehouse.reading() as tx:
+        if _complete_to(tx, Entity.CONTACTS) is None:
+            return [False] * len(rows)
         for start in range(0, len(rows), _LOOKED_UP):
             addresses = {cells[place] for cells in rows[start : start + _LOOKED_UP]}
             spellings = addresses | {fold(address) for address in addresses}
