@@ -18,10 +18,37 @@ KNOWN_TABLES: Mapping[str, tuple[str, str]] = {
 }
 """Tables that this package fills, and the asset key of each."""
 
-_NOISE = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'", re.DOTALL)
-_NAME = r'(?:"[^"]+"|`[^`]+`|\[[^\]]+\]|[A-Za-z_][A-Za-z0-9_$]*)'
-_TABLE = re.compile(rf"\b(?:from|join)\s+((?:{_NAME}\s*\.\s*){{0,2}}{_NAME})", re.IGNORECASE)
-_MORE = re.compile(rf"\s*(?:as\s+)?(?:{_NAME})?\s*,\s*((?:{_NAME}\s*\.\s*){{0,2}}{_NAME})", re.IGNORECASE)
+_NOISE = re.compile(r"--[^\n]*+|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*+'", re.DOTALL)
+_TOKEN = re.compile(r'"[^"]*+"|`[^`]*+`|\[[^\]]*+\]|[A-Za-z_][A-Za-z0-9_$]*+|\S')
+_CLAUSES = frozenset(
+    [
+        "where",
+        "group",
+        "order",
+        "having",
+        "limit",
+        "union",
+        "intersect",
+        "except",
+        "join",
+        "left",
+        "right",
+        "inner",
+        "outer",
+        "full",
+        "cross",
+        "natural",
+        "on",
+        "using",
+        "window",
+        "qualify",
+        "offset",
+        "fetch",
+        "select",
+        "lateral",
+    ]
+)
+"""Words that end a list of tables; anything else after a table is its alias."""
 
 
 def model_tables(model: Mapping[str, Any]) -> tuple[str, ...]:
@@ -35,15 +62,34 @@ def model_tables(model: Mapping[str, Any]) -> tuple[str, ...]:
     sql = model.get("sql_query")
     if not isinstance(sql, str) or len(sql) > LONGEST_SQL:
         return ()
-    plain = _NOISE.sub(" ", sql)
-    found = set()
-    for match in _TABLE.finditer(plain):
-        found.add(_bare(match[1]))
-        end = match.end()
-        while more := _MORE.match(plain, end):
-            found.add(_bare(more[1]))
-            end = more.end()
-    return tuple(sorted(found))
+    return tuple(sorted(_named_tables(_TOKEN.findall(_NOISE.sub(" ", sql)))))
+
+
+def _named_tables(pieces: list[str]) -> set[str]:
+    """One pass over the words: a name after FROM or JOIN, and after each comma of the list that FROM began."""
+    found: set[str] = set()
+    expecting = listing = False
+    name: list[str] = []
+    for piece in [*pieces, ";"]:
+        word = piece.lower()
+        if expecting and (piece == "." or (_is_name(piece) and (not name or name[-1] == "."))):
+            name.append(piece)
+            continue
+        if name:
+            found.add(_bare(name[-1]))
+            name, expecting, listing = [], False, True
+        if word in ("from", "join"):
+            expecting, listing = True, False
+        elif piece == "," and listing:
+            expecting = True
+        else:
+            expecting = False
+            listing = listing and word not in _CLAUSES and piece not in "();"
+    return found
+
+
+def _is_name(piece: str) -> bool:
+    return piece[0] in '"`[_' or piece[0].isalpha()
 
 
 def known_upstream(tables: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -66,5 +112,4 @@ def model_columns(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _bare(name: str) -> str:
-    """The last part of a qualified name, without quotes."""
-    return name.rsplit(".", maxsplit=1)[-1].strip().strip('"`[]').lower()
+    return name.strip('"`[]').lower()
