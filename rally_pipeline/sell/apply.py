@@ -145,6 +145,7 @@ class PageApplier:
                 row = decoder_of(record.entity).row(record, revision=item.revision, synced_at=self._at)
                 self._rows.setdefault(record.entity, {})[record.key] = (row, states[0])
                 embedded.update(((part.entity.singular, part.object_id), part) for part in record.embedded())
+                self._suspect_unlisted(record, objects)
             elif verdict is Verdict.DELETE:
                 self._deletes.setdefault(record.entity, []).append(record.key)
                 self._buried.append(
@@ -170,6 +171,18 @@ class PageApplier:
                 revision = before.revision if before else None
                 row = decoder_of(record.entity).row(record, revision=revision, synced_at=self._at)
                 self._rows.setdefault(record.entity, {})[record.key] = (row, (_NO_ITEM, record))
+
+    def _suspect_unlisted(self, pipeline: Record, objects: Mapping[Reference, list[State]]) -> None:
+        """A stored stage that its pipeline no longer lists may be gone: an absence is a hint."""
+        if "stages" not in pipeline.fields:
+            return
+        table = ENTITY_TABLES[Entity.STAGES]
+        listed = {part.key for part in pipeline.embedded()}
+        own = select(table.c.id).where(table.c.pipeline_id == pipeline.key, table.c["_deleted_at"].is_(None))
+        for (key,) in self._tx.rows(own):
+            reference = (Entity.STAGES.singular, str(key))
+            if key not in listed and reference not in objects:
+                self._suspects[reference] = "not in its pipeline"
 
     def _suspect(self, reference: Reference, reason: str, states: Iterable[State]) -> None:
         self._suspects[reference] = reason

@@ -508,3 +508,32 @@ def test_ten_thousand_keys_refused_at_once_are_split(make_sqlite_world: MakeWorl
     assert result.acked == 10_002
     assert result.acks_pending == 0
     assert world.drain().tally.items == 0
+
+
+# ---------------------------------------------------------------------- stages inside pipelines
+
+
+def test_stages_arrive_with_their_pipeline_or_alone(make_world: MakeWorld) -> None:
+    world = make_world(page_size=1)
+    world.catch_up()
+    pipeline = next(world.api.world.live("pipeline"))
+    stage = world.api.world.create("stage", {"pipeline_id": int(pipeline.id)})
+    world.api.sync.devices[world.uuid].memory[stage.reference] = stage.current.number
+    world.api.world.update("pipeline", pipeline.id)
+    world.catch_up()
+    assert world.row(Entity.STAGES, stage.id) is not None
+    assert_settled(world)
+
+
+def test_a_stage_that_its_pipeline_no_longer_lists_is_looked_at(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.catch_up()
+    stages = list(world.api.world.live("stage"))
+    world.api.world.delete("stage", stages[0].id)
+    world.api.sync.devices[world.uuid].memory[stages[0].reference] = stages[0].current.number
+    pipeline = next(world.api.world.live("pipeline"))
+    world.api.world.update("pipeline", pipeline.id)
+    assert world.drain().tally.suspected == 1
+    world.settle()
+    assert world.row(Entity.STAGES, stages[0].id) is None
+    assert_settled(world)

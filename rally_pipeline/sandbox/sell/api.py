@@ -115,7 +115,8 @@ class SellApi:
     def switch(self, **options: Any) -> None:
         """Change options. Raises `ControlError`."""
         self.options.change(options)
-        self._limit()
+        if options.keys() & {"limit_per_second", "limit_per_hour"}:
+            self._limit()
 
     def refuse(
         self,

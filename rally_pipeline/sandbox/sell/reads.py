@@ -75,7 +75,7 @@ class CoreReads:
         thing, data = found
         if data is None:
             raise RefusalError(404, "The resource does not exist")
-        return Answer.raw_json(_wrapped(thing.kind, data))
+        return Answer.raw_json(_wrapped(thing.kind, self._world.shown(thing, data)))
 
     def _is_under(self, path: str, thing: Thing, now: datetime) -> bool:
         """Sources of deals and of leads have paths of their own."""
@@ -98,7 +98,7 @@ class CoreReads:
             ):
                 state = self._state(thing, call.at)
                 if state is not None:
-                    rows.append((int(thing.id), _wrapped(thing.kind, state)))
+                    rows.append((int(thing.id), _wrapped(thing.kind, self._world.shown(thing, state))))
         rows.sort(reverse=call.first("sort_by") == "id:desc")
         return _collection([row for _, row in rows], page, per_page, path)
 

@@ -91,7 +91,7 @@ class SyncService:
     def redeliver(self, thing: Thing, *, back: int = 1) -> Injected:
         """Put an older state of an object into the queue, as a late session would."""
         version = thing.versions[-1 - back]
-        return self.inject(item_body(thing, version, "updated"), thing.ack_key(version))
+        return self.inject(item_body(self._world, thing, version, "updated"), thing.ack_key(version))
 
     def active(self, now: datetime) -> list[Session]:
         """Sessions that count towards the limit."""
@@ -227,7 +227,7 @@ class SyncService:
             event = "updated" if thing.reference in device.memory else "created"
             event = "deleted" if version.data is None else event
             device.handed[thing.ack_key(version)] = (thing.reference, version.number)
-            items.append(item_body(thing, version, event))
+            items.append(item_body(self._world, thing, version, event))
         return items, failed
 
     def _fails(self, thing: Thing) -> bool:
@@ -256,12 +256,12 @@ class SyncService:
         return too_old or (most is not None and session.fetches >= most)
 
 
-def item_body(thing: Thing, version: Version, event: str) -> bytes:
+def item_body(world: World, thing: Thing, version: Version, event: str) -> bytes:
     """One item of a page as JSON."""
     if version.data is None:
         revision, data = 0, delete_data(thing)
     else:
-        revision, data = version.number, version.data
+        revision, data = version.number, world.shown(thing, version.data)
     return b'{"data":%b,"meta":{"type":"%b","sync":{"event_type":"%b","ack_key":"%b","revision":%d}}}' % (
         data,
         thing.kind.encode(),

@@ -101,6 +101,16 @@ class World:
             raise ControlError(f"there is no {kind} {identity} in the simulated Sell account")
         return found
 
+    def shown(self, thing: Thing, data: bytes) -> bytes:
+        """A state as answers show it: a pipeline carries its present stages."""
+        if thing.kind != "pipeline":
+            return data
+        owner = int(thing.id)
+        stages = [stage.current.data or b"" for stage in self.live("stage")]
+        inside = [stage for stage in stages if msgspec.json.decode(stage)["pipeline_id"] == owner]
+        items = b",".join(b'{"data":%b,"meta":{"type":"stage"}}' % stage for stage in inside)
+        return data[:-1] + b',"stages":{"items":[' + items + b"]}}"
+
     def live(self, kind: str | None = None) -> Iterator[Thing]:
         """Present objects, of one type or all."""
         return (thing for thing in self.things.values() if thing.is_live and kind in (None, thing.kind))
