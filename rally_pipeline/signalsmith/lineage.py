@@ -20,34 +20,10 @@ KNOWN_TABLES: Mapping[str, tuple[str, str]] = {
 
 _NOISE = re.compile(r"--[^\n]*+|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*+'", re.DOTALL)
 _TOKEN = re.compile(r'"[^"]*+"|`[^`]*+`|\[[^\]]*+\]|[A-Za-z_][A-Za-z0-9_$]*+|\S')
-_CLAUSES = frozenset(
-    [
-        "where",
-        "group",
-        "order",
-        "having",
-        "limit",
-        "union",
-        "intersect",
-        "except",
-        "join",
-        "left",
-        "right",
-        "inner",
-        "outer",
-        "full",
-        "cross",
-        "natural",
-        "on",
-        "using",
-        "window",
-        "qualify",
-        "offset",
-        "fetch",
-        "select",
-        "lateral",
-    ]
-)
+_CLAUSES = frozenset({
+    "where", "group", "order", "having", "limit", "union", "intersect", "except", "join", "left", "right", "inner",
+    "outer", "full", "cross", "natural", "on", "using", "window", "qualify", "offset", "fetch", "select", "lateral",
+})  # fmt: skip
 """Words that end a list of tables; anything else after a table is its alias."""
 
 
