@@ -44,10 +44,15 @@ def writing(path: Path) -> Iterator[Path]:
     leaves the old file as it was, if there was one."""
     with temporary_file(path.parent, path.stem) as temporary:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(PRIVATE_FILE)
-        temporary.replace(path)
+        move_into_place(temporary, path)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Make a finished file durable and give it its name, in one step."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(PRIVATE_FILE)
+    temporary.replace(path)
 
 
 def hash_file(path: Path) -> tuple[str, int]:

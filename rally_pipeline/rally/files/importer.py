@@ -220,7 +220,7 @@ class Importer:
         notes: list[str] = []
         with Scratch() as scratch, open_source(path, expected, encoding=policy.encoding) as source:
             layout = arrange(source.headers, template)
-            needed = needed_entities(layout) if policy.check_links else set()
+            needed = needed_entities(layout, links=policy.check_links)
             uncovered = learn_known_records(scratch, self._warehouse, self._client, needed, policy.overlap)
             if uncovered:
                 names = ", ".join(entity.value for entity in uncovered)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -46,12 +47,12 @@ if TYPE_CHECKING:
 class ImportJournal:
     """The memory of one file's import."""
 
-    def __init__(self, warehouse: Warehouse, entity: Entity, sha256: str) -> None:
+    def __init__(self, warehouse: Warehouse, entity: Entity, file_sha256: str) -> None:
         self._warehouse = warehouse
         self._entity = entity
-        self._sha256 = sha256
+        self._sha256 = file_sha256
         self._stream = f"rally.import.{entity.value}"
-        self.outcomes = RowOutcomes(warehouse, entity, sha256)
+        self.outcomes = RowOutcomes(warehouse, entity, file_sha256)
 
     # The file
 
@@ -145,7 +146,7 @@ class ImportJournal:
 
     def next_chunk(self) -> StoredChunk | None:
         """The first upload that is still to be decided."""
-        names = ("chunk", "round", "state", "body", "row_numbers", "row_keys", "sent_at")
+        names = ("chunk", "round", "state", "body", "row_numbers", "row_keys", "sent_at", "body_sha256")
         query = (
             select(*(import_chunks.c[name] for name in names))
             .where(self._of(import_chunks), import_chunks.c.state.in_(OPEN_STATES))
@@ -156,10 +157,21 @@ class ImportJournal:
             rows = tx.rows(query)
         if not rows:
             return None
-        number, round_, state, body, numbers, keys, sent_at = rows[0]
+        number, round_, state, body, numbers, keys, sent_at, digest = rows[0]
+        if sha256(body).hexdigest() != digest:
+            raise AccountingError(f"upload {number} is not what was stored: its bytes were altered (IM1)")
         return StoredChunk(
             number, round_, ChunkState(state), bytes(body), unpack_rows(numbers), cut_keys(keys), sent_at
         )
+
+    def keep_lease(self, lease: Lease) -> None:
+        """Renew the lease in the middle of a long wait.
+
+        Raises:
+            FenceLost: another process took the imports over; nothing may be sent any more.
+        """
+        with self._transaction("wait", lease):
+            pass
 
     def mark_sending(self, lease: Lease, chunk: StoredChunk, at: datetime) -> None:
         """The last thing before the POST."""
@@ -240,8 +252,8 @@ class ImportJournal:
             import_chunks.c.settled_at >= since,
         )
         with self._warehouse.reading() as tx:
-            for sha256, number, keys, outcomes, sent_at in map(tuple, tx.execute(query)):
-                if (sha256, number) == (self._sha256, chunk.number):
+            for file_sha256, number, keys, outcomes, sent_at in map(tuple, tx.execute(query)):
+                if (file_sha256, number) == (self._sha256, chunk.number):
                     continue
                 pairs = zip(cut_keys(keys), bytes(outcomes), strict=True)
                 equal = Counter(key for key, letter in pairs if letter == ord("i") and key in wanted)

@@ -44,13 +44,13 @@ _read_names = msgspec.json.Decoder(_Names).decode
 _Learnt = Iterator[tuple[str, str, str | None, str | None]]
 
 
-def needed_entities(layout: Layout) -> set[Entity]:
-    """The entities whose records must be known to check a file: those it links to, and its own where Rally
-    does not say that it notices duplicates."""
+def needed_entities(layout: Layout, *, links: bool) -> set[Entity]:
+    """The entities whose records must be known to check a file: its own where Rally does not say that it
+    notices duplicates, and with `links` those that it links to."""
     columns = zip(layout.template.columns, layout.positions, strict=True)
     linked = {column.link for column, position in columns if column.link is not None and position is not None}
     own = {layout.template.entity} & {Entity.COMPANIES, Entity.DEALS}
-    return linked | own
+    return own | linked if links else own
 
 
 def learn_known_records(

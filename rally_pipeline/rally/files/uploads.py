@@ -179,7 +179,7 @@ class Uploader:
         # Fewer texts than skipped rows, or texts that fit several rows: the lists say which rows are there.
         for attempt in range(self._policy.most_readbacks):
             if attempt:
-                self._client.clock.sleep(self._policy.staleness_seconds)
+                self._wait(self._policy.staleness_seconds)
             for sighting in self._read_back(chunk, sent_at, (timedelta(0), self._policy.overlap)):
                 if len(sighting.found) == result.imported and not sighting.doubtful:
                     return everything - sighting.found
@@ -200,7 +200,7 @@ class Uploader:
             raise AccountingError(f"upload {chunk.number} is {chunk.state} but was never sent")
         before: Sighting | None = None
         for _ in range(self._policy.most_readbacks):
-            self._client.clock.sleep(self._policy.quiet_seconds)
+            self._wait(self._policy.quiet_seconds)
             (sighting,) = self._read_back(chunk, sent_at, (self._policy.overlap,))
             if sighting == before:
                 self._decide(chunk, self._remainder(chunk, sighting))
@@ -261,6 +261,10 @@ class Uploader:
                 missing.append(place)
         resend = _part(chunk, missing) if missing else None
         return Decision(ChunkState.SETTLED, outcomes, problems, resend=resend)
+
+    def _wait(self, seconds: float) -> None:
+        self._journal.keep_lease(self._lease)
+        self._client.clock.sleep(seconds)
 
     def _decide(self, chunk: StoredChunk, decision: Decision) -> None:
         self._journal.decide(self._lease, chunk, decision, self._client.server_ceiling())

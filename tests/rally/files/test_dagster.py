@@ -144,7 +144,8 @@ def test_a_failed_import_is_asked_for_again_with_growing_pauses(office: Office) 
 
 def test_a_file_that_cannot_be_imported_fails_its_run_once_and_is_left_alone(office: Office) -> None:
     path = office.settings.imports_path / "contacts" / "wrong.csv"
-    path.parent.mkdir(parents=True)
+    assert _tick(office).skip_reason is not None
+    assert path.parent.is_dir()  # the first tick makes the inbox
     path.write_text("name,domain\nA,a.example\n")
     result = _tick(office, _tick(office).cursor)
     (request,) = result.run_requests or []
@@ -155,7 +156,7 @@ def test_a_file_that_cannot_be_imported_fails_its_run_once_and_is_left_alone(off
         "the columns are those of companies, not of contacts" in event.step_failure_data.error_display_string
     )
     assert not [event for event in failed.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]
-    assert "no new file" in str(_tick(office, result.cursor).skip_reason)
+    assert "wrong.csv was refused as a whole" in str(_tick(office, result.cursor).skip_reason)
 
 
 def test_a_run_under_way_is_not_doubled(office: Office) -> None:

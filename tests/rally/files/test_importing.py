@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rally_pipeline.http.errors import Forbidden, NoAnswer, Unauthorized
+from rally_pipeline.http.errors import Forbidden, NoAnswer, Redirected, Unauthorized
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.importer import LEASE_STREAM
+from rally_pipeline.rally.files.manifest import AccountingError
 from rally_pipeline.rally.files.problems import FileError
+from rally_pipeline.rally.files.tables import import_chunks
 from rally_pipeline.warehouse.errors import LeaseHeld
 from tests.rally.files.conftest import MakeDesk
 from tests.rally.files.desk import NAMES, ROWS, activities, contacts, read_csv
@@ -150,6 +152,56 @@ def test_a_rejects_file_that_cannot_be_written_is_written_by_the_next_run(
     assert again.status == "already imported"
     assert again.rejects is not None
     assert [row["_row"] for row in read_csv(again.rejects)] == ["3"]
+
+
+def test_a_rejects_file_that_somebody_mends_is_never_overwritten(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk()
+    first = desk.run(Entity.CONTACTS, desk.write(Entity.CONTACTS, [{"email": "first"}]))
+    assert first.rejects is not None
+    first.rejects.write_text("half mended")
+    second = desk.run(Entity.CONTACTS, desk.write(Entity.CONTACTS, [{"email": "second"}]))
+    assert first.rejects.read_text() == "half mended"
+    assert second.rejects is not None
+    assert read_csv(second.rejects)[0]["email"] == "second"
+    # A rejects file that is imported as it is has itself as its rejects.
+    assert desk.run(Entity.CONTACTS, second.rejects).rejects == second.rejects
+
+
+def test_stored_bytes_that_were_altered_are_not_sent(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk(policy={"max_rows": 1})
+    path = desk.write(Entity.CONTACTS, contacts(2))
+
+    def alter() -> None:
+        with desk.warehouse.transaction("alter") as tx:
+            tx.execute(
+                import_chunks.update()
+                .where(import_chunks.c.chunk == 2)
+                .values(body=b"first_name\r\nevil\r\n")
+            )
+
+    desk.sandbox.before(1, alter, path="/import")
+    with pytest.raises(AccountingError, match="its bytes were altered"):
+        desk.run(Entity.CONTACTS, path)
+    assert desk.uploads() == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    "lost_answer html_200 empty_200 error_200 null_200 wrong_shape cut_json cut_body deep_json close_before_headers"
+    " reset_in_body odd_success redirect html_503".split(),
+)
+def test_whatever_comes_instead_of_an_answer_each_row_is_there_once(
+    make_sqlite_desk: MakeDesk, fault: str
+) -> None:
+    desk = make_sqlite_desk(policy={"max_rows": 3})
+    path = desk.write(Entity.ACTIVITIES, activities(9))
+    desk.sandbox.faults.add(fault, path="/import", after=1)
+    try:
+        report = desk.run(Entity.ACTIVITIES, path)
+    except Redirected:
+        report = desk.run(Entity.ACTIVITIES, path)
+    assert (report.imported, report.rows) == (9, 9)
+    assert set(desk.values(Entity.ACTIVITIES, "subject").values()) == {1}
 
 
 def test_the_simulated_server_may_take_long_to_answer(make_sqlite_desk: MakeDesk) -> None:

@@ -181,7 +181,7 @@ def test_a_workbook_is_imported_like_a_csv_and_errors_of_formulas_are_found(make
     assert (report.rows, report.imported, report.refused) == (2, 1, 1)
     assert desk.errors() == [(3, "last_name", "refused", "characters")]
     assert desk.values(Entity.CONTACTS, "phone") == {"+49 30 1": 1}
-    assert (desk.file_row()["format"], report.rejects) == ("xlsx", desk.folder / "people.rejects.csv")
+    assert (desk.file_row()["format"], report.rejects) == ("xlsx", desk.folder / "people.xlsx.rejects.csv")
 
 
 @pytest.mark.parametrize("guarded", [True, False])

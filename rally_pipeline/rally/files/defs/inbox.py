@@ -5,6 +5,7 @@ file that is still being written is left alone and large files are not hashed at
 repetitions.
 """
 
+import contextlib
 import json
 import re
 import time
@@ -23,7 +24,7 @@ from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.orchestration.runs import UNDER_WAY
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.defs.imports import FILES, IMPORT_JOB, import_key
-from rally_pipeline.rally.files.folders import hash_file, list_inbox
+from rally_pipeline.rally.files.folders import hash_file, list_inbox, make_folder
 from rally_pipeline.rally.files.problems import FileError
 from rally_pipeline.settings import Settings
 
@@ -100,6 +101,9 @@ def import_sensor(settings: Settings) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult:
         cursor = InboxCursor.read(context.cursor)
+        with contextlib.suppress(OSError):  # an inbox that cannot be made is an empty one
+            for entity in Entity:
+                make_folder(settings.imports_path / entity.value)
         waiting, remarks = look_into(settings.imports_path, cursor)
         try:
             statuses = _read_statuses(waiting, warehouse)
@@ -188,6 +192,10 @@ def _requests(
         for file in (file for file in waiting if file.entity is entity):
             seen = file.seen
             status = statuses.get((entity, seen.sha256))
+            if status is FileStatus.REFUSED:
+                remarks.append(
+                    f"{entity.value}/{file.path.name} was refused as a whole: see table import_files"
+                )
             if status in (FileStatus.DONE, FileStatus.REFUSED) or seen.sha256 in asked:
                 continue
             open_files += 1
