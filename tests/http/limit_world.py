@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from random import Random
 from typing import Protocol
 
-from rally_pipeline.http.header_budget import HeaderBudget
 from rally_pipeline.http.transport import Response
 
 EPOCH = 1_772_000_000.0
@@ -79,7 +77,6 @@ class Oracle:
 
     def __init__(self, server: WindowServer) -> None:
         self._server = server
-        self._under_way: list[float] = []
 
     def try_acquire(self, now: float) -> float:
         server = self._server
@@ -103,17 +100,21 @@ class Process:
     latency: Callable[[], float] = lambda: 0.001
     finished_at: float = 0.0
     begun: int = 0
+    answered_at: list[float] = field(default_factory=list)
     done: int = 0
     parked: list[int] = field(default_factory=list)
+
+    def done_by(self, when: float) -> int:
+        """Requests answered by second `when`."""
+        return sum(1 for moment in self.answered_at if moment <= when)
 
 
 class World:
     """Runs processes and other integrations against one server until all the work is done."""
 
-    def __init__(self, server: WindowServer, processes: list[Process], *, seed: int = 0) -> None:
+    def __init__(self, server: WindowServer, processes: list[Process]) -> None:
         self.server = server
         self.processes = processes
-        self.random = Random(seed)
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._count = 0
 
@@ -169,13 +170,10 @@ class World:
         if response.status == 200:
             process.done += 1
             process.finished_at = received
+            process.answered_at.append(received)
         else:
             process.begun -= 1
         parked, process.parked = process.parked, []
         for other in parked:
             self.at(received, self._asking(process, other))
         self.at(received + process.pause(), self._asking(process, slot))
-
-
-def header_budget() -> HeaderBudget:
-    return HeaderBudget()
