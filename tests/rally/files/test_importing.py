@@ -185,11 +185,13 @@ def test_stored_bytes_that_were_altered_are_not_sent(make_sqlite_desk: MakeDesk)
     assert desk.uploads() == 1
 
 
-@pytest.mark.parametrize(
-    "fault",
-    "lost_answer html_200 empty_200 error_200 null_200 wrong_shape cut_json cut_body deep_json close_before_headers"
-    " reset_in_body odd_success redirect html_503".split(),
-)
+INSTEAD_OF_AN_ANSWER = """
+    lost_answer html_200 empty_200 error_200 null_200 wrong_shape cut_json cut_body deep_json close_before_headers
+    reset_in_body odd_success redirect html_503
+"""
+
+
+@pytest.mark.parametrize("fault", INSTEAD_OF_AN_ANSWER.split())
 def test_whatever_comes_instead_of_an_answer_each_row_is_there_once(
     make_sqlite_desk: MakeDesk, fault: str
 ) -> None:
