@@ -155,6 +155,10 @@ class Uploader:
             message = f"the counts do not add up: {counts}, but {len(chunk.rows)} rows were sent"
             self._journal.mark_unknown(self._lease, chunk, message, result)
             return
+        if result.skipped == 0:
+            imported = [Outcome.IMPORTED] * len(chunk.rows)
+            self._decide(chunk, Decision(ChunkState.DONE, imported, result=result))
+            return
         headers, rows = chunk.read()
         attribution = attribute(result.errors, headers, rows, numbering)
         skipped = self._find_skipped(chunk, result, attribution, sent_at)
@@ -170,8 +174,6 @@ class Uploader:
     ) -> set[int] | None:
         """Positions of the skipped rows, or None if neither the texts nor Rally's lists tell."""
         everything = set(range(len(chunk.rows)))
-        if result.skipped == 0:
-            return set()
         if result.imported == 0:
             return everything
         if len(attribution.texts) == result.skipped:
