@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from rally_pipeline.warehouse.errors import WarehouseError
+from rally_pipeline.warehouse.quoting import quote_always
 from rally_pipeline.warehouse.types import Text
 from rally_pipeline.warehouse.values import clean_text
 
@@ -33,8 +34,8 @@ _SQLITE_INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _POSTGRESQL_INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
 
 _DIALECTS: dict[str, sa.Dialect] = {
-    "sqlite": sqlite.dialect(),
-    "postgresql": postgresql.dialect(),  # type: ignore[no-untyped-call]
+    "sqlite": quote_always(sqlite.dialect()),
+    "postgresql": quote_always(postgresql.dialect()),  # type: ignore[no-untyped-call]
 }
 
 

@@ -25,6 +25,7 @@ from rally_pipeline.warehouse.plans import (
     primary_key,
     refusal,
 )
+from rally_pipeline.warehouse.quoting import quote_always
 from rally_pipeline.warehouse.sessions import STAGES
 from rally_pipeline.warehouse.types import Json
 from rally_pipeline.warehouse.values import canonical_json
@@ -44,6 +45,7 @@ def create_engine(url: sa.URL, schema: str | None, lock_wait_seconds: float) -> 
         pool_pre_ping=True,
         connect_args={name: value for name, value in defaults.items() if name not in url.query},
     )
+    quote_always(engine.dialect)
     settings = [
         "SET synchronous_commit = on",
         "SET TimeZone = 'UTC'",

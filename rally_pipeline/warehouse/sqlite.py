@@ -32,10 +32,11 @@ from rally_pipeline.warehouse.plans import (
     primary_key,
     refusal,
 )
+from rally_pipeline.warehouse.quoting import quote_always
 from rally_pipeline.warehouse.types import Boolean
 
 CHECK_SECONDS = 0.25
-_quote = sqlite_dialect.dialect().identifier_preparer.quote
+_quote = sqlite_dialect.dialect().identifier_preparer.quote_identifier
 
 
 def database_file(url: sa.URL) -> Path:
@@ -105,6 +106,8 @@ def create_engine(file: Path, lock_wait_seconds: float) -> sa.Engine:
         pool_use_lifo=True,
         connect_args={"timeout": lock_wait_seconds, "cached_statements": 256},
     )
+
+    quote_always(engine.dialect)
 
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:

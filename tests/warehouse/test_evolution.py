@@ -98,6 +98,9 @@ def test_a_table_of_that_name_made_by_something_else_is_refused(warehouse: Wareh
 
 
 RESERVED = [
+    "nothing",
+    "window",
+    "rowid",
     "select",
     "order",
     "user",
