@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rally_pipeline.cli.own_folder import empty_own_folder
 from rally_pipeline.cli.terminal import StreamBars
 from rally_pipeline.settings import Settings, load_settings
 
@@ -50,14 +51,12 @@ DemoPart = Callable[[Stage], list[DemoLine]]
 
 @contextmanager
 def open_stage(home: Path, *, records: int, seed: int) -> Iterator[Stage]:
-    """Serve a fresh sandbox on loopback; the demo's warehouse of an earlier time is replaced."""
+    """Serve a fresh sandbox on loopback; what an earlier demo left is removed."""
     from rally_pipeline.sandbox.application import Sandbox
     from rally_pipeline.sandbox.clock import SandboxClock
     from rally_pipeline.sandbox.server import SandboxServer
 
-    home.mkdir(parents=True, exist_ok=True)
-    for path in home.glob("warehouse.db*"):
-        path.unlink()
+    empty_own_folder(home)
     warehouse_path = home / "warehouse.db"
     clock = SandboxClock.running(speed=SPEED)
     sandbox = Sandbox(seed=seed, records=records, clock=clock)

@@ -43,7 +43,8 @@ def dev(with_sandbox: bool | None, port: int, records: int, seed: int, faults: s
     a minute or two. The sandbox keeps its data in memory, so its warehouse (in the folder `sandbox` of the home folder,
     apart from yours) begins anew with every start; the history of runs stays.
     """
-    from rally_pipeline.cli.dev.services import SandboxOptions, run_services
+    from rally_pipeline.cli.dev.sandboxed import SandboxOptions
+    from rally_pipeline.cli.dev.services import run_services
 
     settings = read_settings()
     chosen = not _anything_configured(settings) if with_sandbox is None else with_sandbox

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import IO
 
 GRACE_SECONDS = 20.0
 
@@ -33,16 +34,19 @@ def start_child(
     environment: Mapping[str, str],
     *,
     talks: bool = False,
+    output: IO[str] | None = None,
 ) -> Child:
-    """Start a service and have `stack` end it with everything that it started. `talks`: its stdout is for us.
+    """Start a service and have `stack` end it with everything that it started.
 
+    `talks`: its stdout is for us to read; `output`: a file for all that it says.
     Its stdin is a pipe that only we hold, so that it can notice our death.
     """
     process = subprocess.Popen(  # noqa: S603 - our own command line
         command,
         env=dict(environment),
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE if talks else None,
+        stdout=subprocess.PIPE if talks else output,
+        stderr=output,
         text=True,
         start_new_session=True,
     )

@@ -1,0 +1,103 @@
+"""`dev` with the sandbox: its process, a home that begins anew with it, and the pace that fits it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rally_pipeline.cli.dev.children import Child, start_child
+from rally_pipeline.cli.failures import UserMistake
+from rally_pipeline.cli.own_folder import empty_own_folder
+from rally_pipeline.cli.sandbox import READY
+from rally_pipeline.cli.sync import CATCH_UPS
+from rally_pipeline.cli.terminal import remarks
+from rally_pipeline.orchestration.windows import window_key
+
+CHANGES_PER_MINUTE = 60
+FEED_DAYS = 3
+FEED_START = "feed_start"
+KEPT = ("dagster", FEED_START, "dev.lock")
+PACE = {
+    # The sandbox answers with what it knows now and stamps changes at once: no lateness to wait for.
+    "RALLY_FEED_OVERLAP_SECONDS": "30",
+    "RALLY_STALENESS_SECONDS": "2",
+    "RALLY_POLL_SECONDS": "10",
+    "SELL_DRAIN_CRON": "* * * * *",
+    "RALLY_AUTOSTART": "true",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """What the sandbox is filled with."""
+
+    records: int
+    seed: int
+    faults: str
+
+
+def start_sandbox(
+    stack: ExitStack, options: SandboxOptions, environment: Mapping[str, str]
+) -> tuple[Child, dict[str, str]]:
+    """Start the sandbox's process and read from it where it serves."""
+    arguments = ["--port", "0", "--records", str(options.records), "--seed", str(options.seed)]
+    arguments += [
+        "--faults",
+        options.faults,
+        "--changes-per-minute",
+        str(CHANGES_PER_MINUTE),
+        "--end-with-stdin",
+    ]
+    child = start_child(
+        stack,
+        "sandbox",
+        [sys.executable, "-m", "rally_pipeline.cli", "sandbox", *arguments],
+        environment,
+        talks=True,
+    )
+    variables: dict[str, str] = {}
+    for line in child.lines():
+        if line == READY:
+            return child, variables
+        name, _, value = line.partition("=")
+        variables[name] = value
+    raise UserMistake("the sandbox did not start; its message stands above")
+
+
+def begin_home(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Empty the home of what belongs to an earlier sandbox's data; returns the environment for the services.
+
+    The run history stays, and with it the grid of the feed's partitions. A file in the home lets other commands work
+    beside the services.
+
+    Raises:
+        UserMistake: the folder was not made by us.
+    """
+    empty_own_folder(home, keep=KEPT)
+    marker = home / FEED_START
+    if not marker.exists():
+        day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=FEED_DAYS)
+        marker.write_text(window_key(day))
+    environment = {
+        **variables,
+        **PACE,
+        "RALLY_FEED_START": marker.read_text().strip(),
+        "RALLY_PIPELINE_HOME": str(home),
+    }
+    kept = home / "sandbox.env"
+    kept.touch(mode=0o600)
+    kept.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    remarks.print(f"For other commands beside it:  set -a; . {kept}", markup=False, soft_wrap=True)
+    return environment
+
+
+def start_first_sync(stack: ExitStack, home: Path, environment: Mapping[str, str]) -> Child:
+    """One catch-up of the systems that would wait for their schedules; Rally's sensor begins by itself."""
+    systems = [name for name, _ in CATCH_UPS if name != "rally"]
+    output = stack.enter_context((home / "first_sync.log").open("w"))
+    command = [sys.executable, "-m", "rally_pipeline.cli", "sync", *systems]
+    return start_child(stack, "first sync", command, environment, output=output)
