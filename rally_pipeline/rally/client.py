@@ -12,7 +12,7 @@ import msgspec
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.budget import HeaderBudget
-from rally_pipeline.http.client import HttpClient, quote_segment
+from rally_pipeline.http.client import DEFAULT_LIMITS, DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import read_rows
 from rally_pipeline.http.errors import BadAnswer, NotFound, Rejected
 from rally_pipeline.rally.entities import Entity
@@ -23,7 +23,8 @@ from rally_pipeline.warehouse.values import clean_text, instant_text
 if TYPE_CHECKING:
     from random import Random
 
-    from rally_pipeline.http.transport import Response, Transport
+    from rally_pipeline.http.retry import RetryPolicy
+    from rally_pipeline.http.transport import Limits, Response, Transport
 
 _SMALLEST_PAGE = 100
 _DATES_REMEMBERED = 8
@@ -195,8 +196,10 @@ def connect(
     random: Random | None = None,
     step: Step = no_step,
     transport: Transport | None = None,
+    retry: RetryPolicy = DEFAULT_POLICY,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> RallyClient:
-    """A client for the tenant that the settings name.
+    """A client for the tenant that the settings name; `retry` and `limits` bound each of its calls.
 
     Raises:
         SettingsError: a variable is missing.
@@ -216,6 +219,8 @@ def connect(
         random=random,
         step=step,
         transport=transport,
+        policy=retry,
+        limits=limits,
     )
     return RallyClient(http, clock=clock)
 

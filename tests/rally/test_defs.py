@@ -13,13 +13,13 @@ import dagster as dg
 import pytest
 from sqlalchemy import delete, select
 
-from rally_pipeline.rooms import build
 from rally_pipeline.orchestration.cursor import RequestCursor
 from rally_pipeline.orchestration.windows import HOUR, hour_of, window_key
 from rally_pipeline.rally.connection import open_mirror
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.tables import ENTITY_TABLES, changes
+from rally_pipeline.rooms import build
 from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.clock import SandboxClock
 from rally_pipeline.sandbox.server import SandboxServer
@@ -439,6 +439,17 @@ def test_an_outage_skips_with_the_reason_and_a_wrong_key_is_a_failed_tick(office
     monkeypatch.setenv("RALLY_API_KEY", "rk_live_wrong")
     with pytest.raises(dg.Failure, match="RALLY_API_KEY"):
         office.tick()
+
+
+def test_a_tick_gives_up_long_before_dagster_ends_it(office, monkeypatch):
+    """Dagster ends a tick after a minute and loses what it wanted to say."""
+    from rally_pipeline.orchestration.resources import WarehouseResource
+
+    resource = RallyResource(api_url=office.settings.rally_api_url, api_key="rk")
+    warehouse = WarehouseResource(url=office.settings.warehouse)
+    with resource.mirror(warehouse, tick=True) as mirror:
+        policy, limits = mirror.client.http._policy, mirror.client.http._limits
+    assert policy.total_seconds + limits.total_seconds <= 30
 
 
 # -- schedule -----------------------------------------------------------------------------------------------------

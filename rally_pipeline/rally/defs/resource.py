@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -12,8 +12,17 @@ from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
 from rally_pipeline.settings import DeleteMode, Settings, load_settings
 
 if TYPE_CHECKING:
+    from rally_pipeline.http.retry import RetryPolicy
+    from rally_pipeline.http.transport import Limits
     from rally_pipeline.rally.client import RallyClient
     from rally_pipeline.rally.mirror import RallyMirror
+
+
+class TickBounds(TypedDict):
+    """Bounds of a call that together with one repetition stays below half a minute."""
+
+    retry: "RetryPolicy"
+    limits: "Limits"
 
 
 PATIENCE_SECONDS = 30.0
@@ -69,9 +78,11 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def mirror(
-        self, warehouse: WarehouseResource, log: dg.DagsterLogManager | None = None
+        self, warehouse: WarehouseResource, log: dg.DagsterLogManager | None = None, *, tick: bool = False
     ) -> "Iterator[RallyMirror]":
         """The engine on an open warehouse with its tables in place; with `log`, a step's progress is reported.
+
+        `tick`: for a sensor, whose tick Dagster cuts off after a minute: calls give up well before.
 
         Raises:
             WarehouseError, SettingsError: one line says what is wrong.
@@ -82,7 +93,7 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         settings = self.settings(warehouse)
         if self._client is None:
-            self._client = connect(settings)
+            self._client = connect(settings, **_tick_bounds()) if tick else connect(settings)
         progress = step_progress(log) if log is not None else no_progress
         with open_mirror(
             settings, client=self._client, progress=progress, patience_seconds=PATIENCE_SECONDS
@@ -95,3 +106,13 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self._client is not None:
             self._client.http.close()
             self._client = None
+
+
+def _tick_bounds() -> "TickBounds":
+    from rally_pipeline.http.retry import RetryPolicy
+    from rally_pipeline.http.transport import Limits
+
+    return {
+        "retry": RetryPolicy(max_attempts=2, total_seconds=10.0),
+        "limits": Limits(connect_seconds=5.0, read_seconds=15.0, total_seconds=20.0),
+    }

@@ -70,7 +70,7 @@ def changes_sensor(settings: Settings) -> dg.SensorDefinition:
             return _skipped(f"{describe(busy)}; what is new now is seen at a later tick", cursor)
         extracting = run_under_way(context.instance, FULL_EXTRACT)
         try:
-            with rally.mirror(warehouse) as mirror:
+            with rally.mirror(warehouse, tick=True) as mirror:
                 demand = find_demand(mirror, settings.rally_feed_start, extracting, now)
         except Exception as error:
             diagnosis = diagnose(error)
