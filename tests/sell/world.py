@@ -24,7 +24,7 @@ from rally_pipeline.sell.policy import SellPolicy
 from rally_pipeline.sell.results import DrainResult, SettleResult
 from rally_pipeline.sell.tables import ENTITY_TABLES, failed_objects, metadata, queue_items, suspects
 from rally_pipeline.settings import DeleteMode
-from rally_pipeline.warehouse import Warehouse
+from rally_pipeline.warehouse import Warehouse, WarehouseError
 from rally_pipeline.warehouse.tables import quarantine, sync_state
 from rally_pipeline.warehouse.values import decimal_text, instant_text
 
@@ -52,6 +52,7 @@ class World:
         self.home = home
         self.steps: list[str] = []
         self._crash_at: int | None = None
+        self.commits_to_fail = 0
         self.policy = self.policy_of(**policy)
         self.open()
 
@@ -111,6 +112,9 @@ class World:
         self.steps.append(name)
         if self._crash_at is not None and len(self.steps) >= self._crash_at:
             raise Crash(name)
+        if self.commits_to_fail and name == "sell.page:before-commit":
+            self.commits_to_fail -= 1
+            raise WarehouseError("the disk is full")
 
     def crash_at(self, number: int) -> None:
         """Die at the `number`-th step from now."""
@@ -164,20 +168,20 @@ class World:
         found: list[str] = []
         truth = self.api.truth()
         for entity in Entity:
-            expected = {
-                _key(entity, record): _expected(entity, record) for record in truth.get(entity.value, [])
+            wanted = {
+                _key(entity, record): expected(entity, record) for record in truth.get(entity.value, [])
             }
             stored = {
-                str(row["id"]): _comparable(row)
+                str(row["id"]): comparable(row)
                 for row in self.rows(ENTITY_TABLES[entity])
                 if row["_deleted_at"] is None
             }
-            found += [f"missing {entity} {key}" for key in expected.keys() - stored.keys()]
-            found += [f"extra {entity} {key}" for key in stored.keys() - expected.keys()]
-            for key in expected.keys() & stored.keys():
-                names = [name for name in expected[key] if expected[key][name] != stored[key].get(name)]
+            found += [f"missing {entity} {key}" for key in wanted.keys() - stored.keys()]
+            found += [f"extra {entity} {key}" for key in stored.keys() - wanted.keys()]
+            for key in wanted.keys() & stored.keys():
+                names = [name for name in wanted[key] if wanted[key][name] != stored[key].get(name)]
                 found += [
-                    f"stale {entity} {key} {name}: {stored[key].get(name)!r} for {expected[key][name]!r}"
+                    f"stale {entity} {key} {name}: {stored[key].get(name)!r} for {wanted[key][name]!r}"
                     for name in names
                 ]
         return found
@@ -224,7 +228,7 @@ def _key(entity: Entity, record: dict[str, Any]) -> str:
     return str(record["id"])
 
 
-def _expected(entity: Entity, record: dict[str, Any]) -> dict[str, Any]:
+def expected(entity: Entity, record: dict[str, Any]) -> dict[str, Any]:
     """The record as the table should hold it, worked out without the code under test."""
     types = {field.name: field.type for field in entity.fields}
     row: dict[str, Any] = {}
@@ -240,7 +244,7 @@ def _expected(entity: Entity, record: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+def comparable(row: dict[str, Any]) -> dict[str, Any]:
     shown = {}
     for name, value in row.items():
         shown[name] = value

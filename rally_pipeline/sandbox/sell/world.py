@@ -120,8 +120,8 @@ class World:
         _, record = self.sampler.make(kind)
         now = instant(self._clock.now())
         record |= {"created_at": now, "updated_at": now, **changes}
-        while kind == "associated_contact" and not changes and self._is_taken(kind, record):
-            record |= self.sampler.make(kind)[1]
+        if kind == "associated_contact" and not changes and self._is_taken(kind, record):
+            record["contact_id"] = int(self.create("contact", {}).id)  # a new contact has no association yet
         reference = (kind, object_id(kind, record))
         known = self.things.get(reference)
         if known is None:
