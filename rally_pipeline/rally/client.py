@@ -155,7 +155,10 @@ class RallyClient:
 
     def get_record(self, entity: Entity, entity_id: str) -> bytes | None:
         """The record as received, or None where the server says 404 or 410."""
-        path = f"/{entity.value}/{quote_segment(entity_id)}"
+        try:
+            path = f"/{entity.value}/{quote_segment(entity_id)}"
+        except ValueError as error:
+            raise BadAnswer("rally", "GET", f"/{entity.value}", detail=f"an id that no URL can hold: {error}") from None
         try:
             response = self._get(path)
         except NotFound:
@@ -236,6 +239,7 @@ def _entry_of(raw: msgspec.Raw) -> ChangeEntry:
     fields = _read_entry(raw)
     if not -(2**63) <= fields.id < 2**63:
         raise ValueError("the id is beyond 64 bits")
+    quote_segment(clean_text(fields.entityId))
     return ChangeEntry(
         fields.id,
         clean_text(fields.entityType),
