@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from rally_pipeline.http.redaction import redact
 from rally_pipeline.signalsmith.cron import CronError, read_cron
 from rally_pipeline.signalsmith.naming import assign_slugs
 from rally_pipeline.signalsmith.records import RecordError, Sync, read_sync
@@ -268,7 +269,7 @@ def _entry(
         config=dict(sync.config),
         primary_key=_clean(sync.primary_key),
         status=_clean(sync.status),
-        status_error=_clean(sync.status_error),
+        status_error=redact(_clean(sync.status_error)),
         created_at=sync.created_at.isoformat() if sync.created_at else "",
         model_name=_clean(model_name) if isinstance(model_name, str) else "",
         tables=list(model_tables(model)) if model is not None else (before.tables if before else []),

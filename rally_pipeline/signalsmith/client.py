@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rally_pipeline.http.budget import TokenBudget
 from rally_pipeline.http.client import HttpClient, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import BadAnswer, Forbidden, NotFound
+from rally_pipeline.http.redaction import escape, redact
 from rally_pipeline.settings import Settings, SettingsError
 from rally_pipeline.signalsmith.records import (
     DamagedRow,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 100
 MOST_PAGES = 500
+LONGEST_ERROR = 2_000
+"""Characters of a run's error text that are kept."""
+
 RATES = ((100, 60.0), (20, 1.0))
 """Requests and seconds: the limits of a workspace, shared by all its users."""
 
@@ -57,8 +62,9 @@ class _Page(msgspec.Struct):
 class SignalSmithClient:
     """Calls of one workspace. Source: reference pages "syncs", "workspaces", "models", "insights"."""
 
-    def __init__(self, http: HttpClient, workspace_id: str) -> None:
+    def __init__(self, http: HttpClient, workspace_id: str, *, secrets: Sequence[str] = ()) -> None:
         self.http = http
+        self._secrets = tuple(secrets)
         self.workspace_id = workspace_id
         self._root = f"/workspaces/{quote_segment(workspace_id)}"
         self._paginated = False
@@ -112,7 +118,7 @@ class SignalSmithClient:
         runs = {}
         for row in rows:
             try:
-                run = read_run(row, sync_id=sync_id)
+                run = self._masked(read_run(row, sync_id=sync_id))
             except RecordError:
                 continue  # a row without an id can be neither attached to nor mistaken for another
             runs[run.id] = run
@@ -156,9 +162,16 @@ class SignalSmithClient:
 
     def _read_run(self, response: Response, sync_id: str) -> Run:
         try:
-            return read_run(decode(response, dict[str, Any]), sync_id=sync_id)
+            return self._masked(read_run(decode(response, dict[str, Any]), sync_id=sync_id))
         except RecordError as error:
             raise bad_answer(response, f"not a run: {error}") from None
+
+    def _masked(self, run: Run) -> Run:
+        """The run with an error text that may be shown and logged: the remote's words can echo tokens."""
+        if not run.error_message:
+            return run
+        text = " ".join(redact(run.error_message[:LONGEST_ERROR], self._secrets).split())
+        return replace(run, error_message=escape(text))
 
     def _written(self, response: Response) -> Sync | None:
         """The sync in the answer to a write; such answers are not documented."""
@@ -257,7 +270,7 @@ def connect(
         step=step,
         transport=transport,
     )
-    return SignalSmithClient(http, workspace)
+    return SignalSmithClient(http, workspace, secrets=[secret])
 
 
 def _decoded(response: Response) -> list[object]:

@@ -10,8 +10,6 @@ from rally_pipeline.clock import Clock
 from rally_pipeline.settings import Settings
 from rally_pipeline.signalsmith.client import SignalSmithClient, connect
 from rally_pipeline.signalsmith.refresh import CatalogRefresh
-from rally_pipeline.signalsmith.run_request import Notice, log_notice
-from rally_pipeline.signalsmith.runs import SyncRunner
 from rally_pipeline.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -40,15 +38,6 @@ def open_refresh(
         open_warehouse(settings) as warehouse,
     ):
         yield CatalogRefresh(settings, client, warehouse, clock)
-
-
-@contextmanager
-def open_runner(
-    settings: Settings, *, notice: Notice = log_notice, clock: Clock | None = None
-) -> Iterator[SyncRunner]:
-    """What gets and follows runs, on an open warehouse."""
-    with open_client(settings, clock=clock) as client, open_warehouse(settings) as warehouse:
-        yield SyncRunner(warehouse, client, clock=clock, notice=notice)
 
 
 @contextmanager

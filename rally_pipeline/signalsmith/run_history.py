@@ -127,12 +127,6 @@ class RunHistory:
         with self._warehouse.reading() as transaction:
             return {str(run_id): str(dagster_run_id) for run_id, dagster_run_id in transaction.rows(query)}
 
-    def latest(self) -> datetime | None:
-        """When a run was last recorded."""
-        with self._warehouse.reading() as transaction:
-            value = transaction.scalar(select(func.max(tables.runs.c["_synced_at"])))
-        return value if isinstance(value, datetime) else None
-
     def _known(
         self, transaction: Transaction, runs: list[Run]
     ) -> dict[tuple[str, str], tuple[str | None, str | None, bool]]:
@@ -160,7 +154,7 @@ class RunHistory:
             run.seconds,
             run.rows_synced,
             run.rows_failed,
-            clean_text(run.error_message[:2000]) or None,
+            clean_text(run.error_message) or None,
             run.triggered_by,
             origin,
             dagster_run_id,

@@ -256,5 +256,5 @@ def _clock_change(request: RunRequest) -> float:
 
 def _failure(run: Run) -> str:
     rows = f"{run.rows_synced} rows synced, {run.rows_failed} failed"
-    reason = " ".join(run.error_message.split())[:500] or "SignalSmith gave no reason"
+    reason = run.error_message[:500] or "SignalSmith gave no reason"
     return f"run {run.id} {run.status} in SignalSmith: {reason} ({rows})"

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.test_utils import create_run_for_test
 
 from rally_pipeline.signalsmith.defs.names import REMOTE_RUN_TAG, TICK_TAG
@@ -85,6 +86,24 @@ def test_a_remote_failure_fails_the_run_with_the_remote_message_and_no_retry(
     assert "signalsmith/run_link" in data.metadata
     assert location.materializations(CONTACTS) == []
     assert len(bench.started(bench.sync_id(0))) == 1
+
+
+def test_a_cancelled_dagster_run_says_that_the_remote_run_goes_on(location: Location) -> None:
+    bench = location.bench
+    bench.control("plan_run", sync=bench.sync_id(0), run_seconds=600.0)
+
+    def cancel(name: str) -> None:
+        if name.endswith(":before") and "/runs/" in name and len(bench.requests("/runs/")) >= 2:
+            bench.step = lambda name: None
+            raise DagsterExecutionInterruptedError
+
+    bench.step = cancel
+    location.run(JOB)
+    (run,) = location.instance.get_runs()
+    assert run.status is not dg.DagsterRunStatus.SUCCESS
+    said = " ".join(entry.user_message for entry in location.instance.all_logs(run.run_id))
+    remote = bench.run_ids(bench.sync_id(0))[0]
+    assert f"run {remote} goes on in SignalSmith, which has no call to cancel it" in said
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from sqlalchemy import select
 
 from rally_pipeline.http.errors import Forbidden, Unauthorized
+from rally_pipeline.signalsmith import tables
 from rally_pipeline.signalsmith.errors import RunNotSucceeded, RunStuck, RunVanished
 from rally_pipeline.signalsmith.run_request import RunPolicy
 from tests.signalsmith.bench import Bench
@@ -49,6 +51,24 @@ def test_a_failed_run_fails_with_the_remote_message(bench: Bench) -> None:
     with pytest.raises(RunNotSucceeded, match="failed in SignalSmith: warehouse unreachable") as caught:
         bench.run(sync_id)
     assert caught.value.run.status == "failed"
+
+
+def test_a_remote_message_that_echoes_a_token_is_masked_and_kept_on_one_line(bench: Bench) -> None:
+    token = bench.settings.signalsmith_api_token
+    assert token is not None
+    echoed = f"denied for Bearer abcdef123456 and {token.get_secret_value()}\n\x1b[31m" + "x" * 5000
+    sync_id = bench.make_sync()
+    bench.control("plan_run", sync=sync_id, outcome="failed", error=echoed)
+    with pytest.raises(RunNotSucceeded) as caught:
+        bench.run(sync_id)
+    shown = str(caught.value)
+    assert token.get_secret_value() not in shown
+    assert "abcdef123456" not in shown
+    assert shown.isprintable()
+    assert len(shown) < 800
+    with bench.warehouse.reading() as transaction:
+        (stored,) = transaction.rows(select(tables.runs.c.error_message))[0]
+    assert token.get_secret_value() not in stored
 
 
 def test_a_cancelled_run_fails_and_says_so(bench: Bench) -> None:
