@@ -160,12 +160,16 @@ def measure(name: str, environment: dict[str, str], answer: Any) -> None:
         found = CLIENTS[name](environment, url)
         seconds = time.perf_counter() - begun
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    answer.put({"client": name, "seconds": seconds, "cpu": time.process_time() - cpu, "memory_mb": memory, **found})
+    answer.put(
+        {"client": name, "seconds": seconds, "cpu": time.process_time() - cpu, "memory_mb": memory, **found}
+    )
 
 
 def main() -> None:
     """Measure each client against one server."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--page-size", type=int, default=100)
     parser.add_argument("--clients", default="ours,pagewise,itemwise")

@@ -72,9 +72,7 @@ FeedStart = Annotated[datetime, BeforeValidator(_read_feed_start), AfterValidato
 class Settings(BaseSettings):
     """All settings; attribute names are the environment variables' names in lower case."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     rally_pipeline_home: Path = Path(".rally_pipeline")
     warehouse_url: OptionalSecret = None

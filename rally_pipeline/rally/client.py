@@ -158,7 +158,9 @@ class RallyClient:
         try:
             path = f"/{entity.value}/{quote_segment(entity_id)}"
         except ValueError as error:
-            raise BadAnswer("rally", "GET", f"/{entity.value}", detail=f"an id that no URL can hold: {error}") from None
+            raise BadAnswer(
+                "rally", "GET", f"/{entity.value}", detail=f"an id that no URL can hold: {error}"
+            ) from None
         try:
             response = self._get(path)
         except NotFound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.test_utils import create_run_for_test
 
+from rally_pipeline.signalsmith.defs import retries
 from rally_pipeline.signalsmith.defs.names import REMOTE_RUN_TAG, TICK_TAG
 from rally_pipeline.signalsmith.defs.sync_assets import request_key
 from tests.signalsmith.location import Location
@@ -98,12 +100,26 @@ def test_a_cancelled_dagster_run_says_that_the_remote_run_goes_on(location: Loca
             raise DagsterExecutionInterruptedError
 
     bench.step = cancel
-    location.run(JOB)
+    with contextlib.suppress(DagsterExecutionInterruptedError):
+        location.run(JOB)
     (run,) = location.instance.get_runs()
-    assert run.status is not dg.DagsterRunStatus.SUCCESS
+    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+    assert location.materializations(CONTACTS) == []
     said = " ".join(entry.user_message for entry in location.instance.all_logs(run.run_id))
     remote = bench.run_ids(bench.sync_id(0))[0]
     assert f"run {remote} goes on in SignalSmith, which has no call to cancel it" in said
+
+
+def test_an_outage_has_the_step_tried_again_and_attached_to_its_run(
+    location: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries.policy, "RETRIES", dg.RetryPolicy(max_retries=2, delay=0))
+    bench = location.bench
+    bench.sandbox.faults.add("status_503", method="GET", path="*/runs", times=8)
+    result = location.run(JOB)
+    assert result.success
+    assert [event.event_type_value for event in result.all_events].count("STEP_UP_FOR_RETRY") >= 1
+    assert len(bench.started(bench.sync_id(0))) == 1
 
 
 @pytest.mark.parametrize(

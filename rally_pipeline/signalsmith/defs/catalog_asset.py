@@ -7,7 +7,6 @@ import dagster as dg
 
 from rally_pipeline.orchestration import metadata as shared_metadata
 from rally_pipeline.orchestration import policy
-from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.settings import Settings
 from rally_pipeline.signalsmith.catalog import label
@@ -15,6 +14,7 @@ from rally_pipeline.signalsmith.catalog_file import LoadedCatalog
 from rally_pipeline.signalsmith.defs import metadata, names
 from rally_pipeline.signalsmith.defs.reload import request_reload
 from rally_pipeline.signalsmith.defs.resource import SignalSmithResource
+from rally_pipeline.signalsmith.defs.retries import repeated_failures
 from rally_pipeline.signalsmith.defs.sync_assets import SyncPlan
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def catalog_asset(settings: Settings, loaded: LoadedCatalog, plans: list[SyncPla
         " to fetch the syncs anew. A list that lost more than half of them is set aside until it is accepted with"
         " `rally-pipeline signalsmith refresh --accept-shrink`.",
         metadata=_loaded_metadata(loaded, plans),
-        retry_policy=policy.RETRIES,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=2 * STALE_AFTER, warn_window=STALE_AFTER),
         check_specs=[
             dg.AssetCheckSpec(
@@ -60,7 +59,7 @@ def catalog_asset(settings: Settings, loaded: LoadedCatalog, plans: list[SyncPla
     def catalog(
         context: dg.AssetExecutionContext, signalsmith: SignalSmithResource, warehouse: WarehouseResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with clear_failures(), signalsmith.refresh(warehouse) as refresh:
+        with repeated_failures(), signalsmith.refresh(warehouse) as refresh:
             result = refresh.refresh()
         for line in result.lines():
             context.log.info(line)
