@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -115,12 +116,18 @@ def test_the_code_server_serves_the_location_that_the_workspace_names(tmp_path):
     command = [sys.executable, "-m", "dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(port)]
     command += ["-m", "rally_pipeline.definitions", "--location-name", "rally_pipeline"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         assert sensors_behind(file, process) >= {"rally_changes_sensor"}
     finally:
-        process.terminate()
+        # The server waits for its clients when it is asked to end; what is tested here is over.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
 
 
