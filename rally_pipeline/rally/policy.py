@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from rally_pipeline.settings import DeleteMode, Settings
 
@@ -20,7 +20,6 @@ class MirrorPolicy:
     overlap_seconds: int = 300
     staleness_seconds: int = 30
     delete_mode: DeleteMode = DeleteMode.HARD
-    feed_start: datetime | None = None
     page_limit: int = 1000
     """Rows asked for in a list page; the server may give fewer."""
     feed_limit: int = 1000
@@ -54,7 +53,6 @@ class MirrorPolicy:
             overlap_seconds=settings.rally_feed_overlap_seconds,
             staleness_seconds=settings.rally_staleness_seconds,
             delete_mode=settings.delete_mode,
-            feed_start=settings.rally_feed_start,
         )
 
     @property
