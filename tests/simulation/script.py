@@ -9,8 +9,8 @@ Rules for a system:
   arguments and plays from `Random(seed)`. So an event means the same whatever was removed before it.
 - *`play` knows nothing of `generate`.* Any sub-sequence of the events, with any settings set back to their default,
   must be playable: an event that finds nothing to do does nothing.
-- *The same script gives the same digest*, in another process, with another PYTHONHASHSEED, on another machine: no clock of
-  the machine, no `uuid4`, no iteration over a set that reaches a request or a row.
+- *The same script gives the same digest*, in another process, with another PYTHONHASHSEED, on another machine:
+  no clock of the machine, no `uuid4`, no iteration over a set that reaches a request or a row.
 - *An unexpected exception of the product is a problem*, not an end of the test: report it in the verdict
   (`play_safely` does that for whatever `play` lets through).
 - Use `workplace()` for the folder: it lies in memory where the machine has such a place.
@@ -137,10 +137,10 @@ class Passage:
 Reference = Callable[[Path, Sequence[int]], Passage]
 """A reference sync: `reference(folder, crashes)`.
 
-Builds its world in `folder` from fixed settings, then runs the whole sync as a series of processes. `crashes[i] = n` ends
-process `i` at its n-th step (1 is the first; a number beyond its life ends nothing); each crash is followed by a new process
-that runs the same sync from its beginning; the last one lives. After that *one more run*, then the comparison.
-With `()` it tells how many steps there are."""
+Builds its world in `folder` from fixed settings, then runs the whole sync as a series of processes. `crashes[i] = n`
+ends process `i` at its n-th step (1 is the first; a number beyond its life ends nothing). Each crash is followed by a
+new process that runs the same sync from its beginning; the last one lives. After that *one more run*, then the
+comparison. With `()` it tells how many steps there are."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,9 @@ def play_safely(system: System, script: Script) -> Verdict:
             return system.play(script, folder)
         except Exception as error:  # noqa: BLE001 - whatever comes out is what the history found
             where = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno} {where.name})"
+            text = (
+                f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno} {where.name})"
+            )
             return Verdict([text], "", 0, 0, 0)
 
 
