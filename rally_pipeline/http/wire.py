@@ -215,6 +215,8 @@ class _BoundedConnection(HTTPConnection):
     """Connects and sends within the bounds of the call."""
 
     response_class = _BoundedAnswer
+    # Another library may switch http.client's debug prints on for the whole process: they would show our tokens.
+    debuglevel = 0
 
     def _new_conn(self) -> socket.socket:
         bounds = _bounds()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import io
 import os
 import socket
@@ -61,6 +62,16 @@ def test_an_answer_comes_whole() -> None:
     assert request.startswith(b"GET /x HTTP/1.1\r\n")
     assert b"\r\nX-Api-Key: test_key\r\n" in request
     assert repr(response) == f"Response(200, {len(PAGE)} bytes)"
+
+
+@pytest.mark.parametrize("port_class", [http.client.HTTPConnection, http.client.HTTPSConnection])
+def test_debug_prints_switched_on_elsewhere_do_not_show_our_headers(
+    port_class: type, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(port_class, "debuglevel", 1)
+    with RawServer(always(answer(PAGE))) as server:
+        assert fetch(server.url).body == PAGE
+    assert capfd.readouterr() == ("", "")
 
 
 def test_connections_are_used_again() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import logging
 import unittest
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +41,15 @@ class Official:
 
         basecrm.Sync(client=self.client, device_uuid=self.uuid).fetch(callback)
         return seen
+
+
+@pytest.fixture(autouse=True)
+def process_wide_debugging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Its own tests switch debug output on for the whole process; the tests that follow shall not meet it."""
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 0)
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
