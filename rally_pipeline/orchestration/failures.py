@@ -1,7 +1,11 @@
 """Errors of the engines as Dagster failures that a person can act on.
 
-Which layer repeats what: the HTTP client repeats single calls; `policy.RETRIES` repeats a step after an outage;
-Dagster's `run_retries` only replaces crashed workers. What no repetition can cure fails at the first attempt.
+Which layer repeats what: the HTTP client repeats single calls; `clear_failures` asks for another attempt of a step
+after an outage; Dagster's `run_retries` only replaces crashed workers. What no repetition can cure fails at the first
+attempt.
+
+No step has a `RetryPolicy`: it also answers an interrupt with another attempt (`op_execution_error_boundary` in
+Dagster), so that a run which somebody cancels would go on.
 """
 
 from collections.abc import Iterator
@@ -11,6 +15,10 @@ import dagster as dg
 
 from rally_pipeline.orchestration.diagnosis import Diagnosis, diagnose
 from rally_pipeline.orchestration.progress import is_watched
+
+OUTAGE_RETRIES = 2
+OUTAGE_WAIT_SECONDS = 60
+"""The HTTP client has already repeated what may be repeated; these attempts are for outages of minutes."""
 
 LEASE_RETRIES = 20
 LEASE_WAIT_SECONDS = 15
@@ -23,8 +31,8 @@ def clear_failures() -> Iterator[None]:
     A cancelled run is a `BaseException` and passes through.
 
     Raises:
-        dagster.Failure: with `allow_retries=False` where a person must act first.
-        dagster.RetryRequested: another writer holds the stream; the step waits for it.
+        dagster.Failure: a person must act first, or somebody waits for the run and can repeat it.
+        dagster.RetryRequested: the step is tried again after an outage, or when another writer holds the stream.
     """
     try:
         yield
@@ -34,7 +42,12 @@ def clear_failures() -> Iterator[None]:
             raise
         if _is_lease_held(error):
             raise dg.RetryRequested(max_retries=LEASE_RETRIES, seconds_to_wait=LEASE_WAIT_SECONDS) from error
-        raise failure(error, diagnosis) from error
+        problem = failure(error, diagnosis)
+        # A person or a cron job waits for the command and can repeat it: no minutes of pauses between attempts then.
+        if not diagnosis.repeatable or is_watched():
+            raise problem from error
+        problem.__cause__ = error
+        raise dg.RetryRequested(max_retries=OUTAGE_RETRIES, seconds_to_wait=OUTAGE_WAIT_SECONDS) from problem
 
 
 def failure(error: Exception, diagnosis: Diagnosis) -> dg.Failure:
@@ -47,9 +60,7 @@ def failure(error: Exception, diagnosis: Diagnosis) -> dg.Failure:
         value = getattr(error, name, None)
         if value is not None:
             metadata[name] = dg.MetadataValue.text(str(value))
-    # A person or a cron job waits for the command and can repeat it: no minutes of pauses between attempts then.
-    retry = diagnosis.repeatable and not is_watched()
-    return dg.Failure(diagnosis.line, metadata=metadata, allow_retries=retry)
+    return dg.Failure(diagnosis.line, metadata=metadata, allow_retries=False)
 
 
 def _is_lease_held(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""How every run of the package behaves: executor, pools, retries, limits, tags, switches. Policy lives here once."""
+"""How every run of the package behaves: executor, pools, limits, tags, switches. Policy lives here once."""
 
 from datetime import timedelta
 
@@ -17,9 +17,6 @@ PRIORITY_TAG = "dagster/priority"
 
 FULL_EXTRACT_SECONDS = 6 * 3600
 INCREMENTAL_SECONDS = 3600
-
-# The HTTP client has already repeated what may be repeated; these attempts are for outages of minutes.
-RETRIES = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
 def stream_tags(stream: str, *, seconds: int, priority: int = 0) -> dict[str, str]:

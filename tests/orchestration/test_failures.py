@@ -86,9 +86,12 @@ def test_a_wrong_key_fails_the_step_without_another_attempt():
 
 
 def test_an_outage_is_tried_again_unless_somebody_waits_for_the_run():
-    with pytest.raises(dg.Failure) as caught, clear_failures():
+    with pytest.raises(dg.RetryRequested) as caught, clear_failures():
         raise unreachable()
-    assert caught.value.allow_retries is True
+    assert caught.value.seconds_to_wait
+    shown = caught.value.__cause__
+    assert isinstance(shown, dg.Failure)
+    assert "RALLY_API_URL" in str(shown.description)
     with watched(lambda stream, done, total: None):
         with pytest.raises(dg.Failure) as caught, clear_failures():
             raise unreachable()

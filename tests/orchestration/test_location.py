@@ -11,6 +11,8 @@ import pytest
 CONFIGURED = {
     "RALLY_API_URL": "https://acme.rallycrm.example/api/v1",
     "RALLY_API_KEY": "rk_live_canary_4711",
+    "SELL_ACCESS_TOKEN": "sell_canary_4713",
+    "SELL_DEVICE_UUID": "5c1d5a0e-0000-4000-8000-000000000001",
     "WAREHOUSE_URL": "postgresql+psycopg://loader:pw_canary_4712@warehouse.example/crm",
 }
 
@@ -40,6 +42,10 @@ print(json.dumps({
     "schedules": schedules,
     "executors": sorted({job.executor_def.name for job in repository.get_all_jobs()}),
     "repr": repr(repository.get_top_level_resources()),
+    "steps": sorted({node.name for job in repository.get_all_jobs() for node in job.all_node_defs}),
+    "steps_with_a_retry_policy": sorted({
+        node.name for job in repository.get_all_jobs() for node in job.all_node_defs if node.retry_policy
+    }),
 }))
 """
 
@@ -69,6 +75,12 @@ def _run(tmp_path: Path, code: str, variables: dict[str, str]) -> subprocess.Com
 def configured(tmp_path_factory):
     found, errors = load(tmp_path_factory.mktemp("configured"), **CONFIGURED)
     return {**found, "stderr": errors}
+
+
+def test_no_step_answers_an_interrupt_with_another_attempt(configured):
+    """A `RetryPolicy` would: what repeats is asked for by the step itself (`clear_failures`)."""
+    assert len(configured["steps"]) >= 8
+    assert configured["steps_with_a_retry_policy"] == []
 
 
 def test_the_catalogue_is_complete(configured):

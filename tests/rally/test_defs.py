@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,10 +11,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlalchemy import delete, select
 
 from rally_pipeline.orchestration.cursor import RequestCursor
 from rally_pipeline.orchestration.windows import HOUR, hour_of, window_key
+from rally_pipeline.rally.client import RallyClient
 from rally_pipeline.rally.connection import open_mirror
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
@@ -268,6 +270,27 @@ def test_a_wrong_key_fails_at_the_first_attempt_and_says_what_to_do(office, monk
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
     stored = "".join(str(event) for event in office.instance.all_logs(result.run_id))
     assert "canary" not in stored
+
+
+def test_a_cancelled_run_stops_at_once_and_keeps_what_it_has(office, monkeypatch):
+    read = RallyClient.list_page
+    pages = []
+
+    def cancel_at_the_second_page(self, *arguments, **options):
+        pages.append(arguments)
+        if len(pages) == 2:
+            raise DagsterExecutionInterruptedError
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(RallyClient, "list_page", cancel_at_the_second_page)
+    with suppress(DagsterExecutionInterruptedError):
+        office.run("rally_full_extract")
+    (run,) = office.instance.get_runs()
+    events = [entry.dagster_event_type for entry in office.instance.all_logs(run.run_id)]
+    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+    assert dg.DagsterEventType.STEP_UP_FOR_RETRY not in events
+    assert len(pages) == 2
+    monkeypatch.undo()
 
 
 def test_a_feed_that_no_longer_reaches_back_is_red_not_green(office):

@@ -12,7 +12,7 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.test_utils import create_run_for_test
 
-from rally_pipeline.signalsmith.defs import retries
+from rally_pipeline.orchestration import failures
 from rally_pipeline.signalsmith.defs.names import REMOTE_RUN_TAG, TICK_TAG
 from rally_pipeline.signalsmith.defs.sync_assets import request_key
 from tests.signalsmith.location import Location
@@ -113,7 +113,7 @@ def test_a_cancelled_dagster_run_says_that_the_remote_run_goes_on(location: Loca
 def test_an_outage_has_the_step_tried_again_and_attached_to_its_run(
     location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries.policy, "RETRIES", dg.RetryPolicy(max_retries=2, delay=0))
+    monkeypatch.setattr(failures, "OUTAGE_WAIT_SECONDS", 0)
     bench = location.bench
     bench.sandbox.faults.add("status_503", method="GET", path="*/runs", times=8)
     result = location.run(JOB)

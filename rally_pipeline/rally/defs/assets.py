@@ -60,7 +60,6 @@ def extract_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         description=f"One full pass over Rally's list of {entity.value} into `{entity.table_name}`. An interrupted"
         " pass is resumed. Rows that the pass did not meet are only marked; a look decides.",
         pool=pool_of(entity),
-        retry_policy=policy.RETRIES,
         check_specs=[
             checks.spec(checks.KEYS, key),
             checks.spec(checks.QUARANTINE, key),
@@ -97,7 +96,6 @@ def feed_asset(settings: Settings) -> dg.AssetsDefinition:
         partitions_def=hourly_partition(settings.rally_feed_start),
         backfill_policy=dg.BackfillPolicy.multi_run(WINDOWS_A_RUN),
         pool=FEED_POOL,
-        retry_policy=policy.RETRIES,
         freshness_policy=policy.hourly_freshness(),
         check_specs=[
             checks.spec(reports.COVERAGE, FEED, "The log is complete from its base to the last closed read."),
@@ -141,7 +139,6 @@ def mirror_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         description=f"Table `{entity.table_name}`: every row is a state that Rally really had. Settles the marks of"
         " the full extract and of the change feed by looking at each object; only a look writes or deletes.",
         pool=pool_of(entity),
-        retry_policy=policy.RETRIES,
         freshness_policy=policy.hourly_freshness(),
         check_specs=[
             checks.spec(checks.KEYS, key),

@@ -50,7 +50,6 @@ def _reconcile_op(entity: Entity) -> dg.OpDefinition:
         name=f"reconcile_{entity.value}",
         description=f"Compares Rally's {entity.value} with `{entity.table_name}` by id and content.",
         pool=pool_of(entity),
-        retry_policy=policy.RETRIES,
         out=dg.Out(dg.Nothing),
     )
     def reconcile_entity(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from rally_pipeline.orchestration import checks, metadata, policy
+from rally_pipeline.orchestration import checks, metadata
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.sell.defs.resource import SellResource
@@ -57,7 +57,6 @@ def queue_asset() -> dg.AssetsDefinition:
         " effects before it is acknowledged, so a crash costs at most one page twice. What the queue contradicts"
         " or cannot deliver is left to the looks of `sell/…`.",
         pool=POOL,
-        retry_policy=policy.RETRIES,
         check_specs=[
             checks.spec(DRAINED, QUEUE, "The run ended because nothing was pending, not at a bound."),
             checks.spec(CONFIRMED, QUEUE, "Sell confirmed the acknowledgement of every stored page."),
@@ -94,7 +93,6 @@ def table_assets(settings: Settings) -> dg.AssetsDefinition:
         specs=[_table_spec(entity) for entity in Entity],
         can_subset=True,
         pool=POOL,
-        retry_policy=policy.RETRIES,
         check_specs=[
             spec
             for entity in Entity

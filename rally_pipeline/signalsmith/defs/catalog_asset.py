@@ -7,6 +7,7 @@ import dagster as dg
 
 from rally_pipeline.orchestration import metadata as shared_metadata
 from rally_pipeline.orchestration import policy
+from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.settings import Settings
 from rally_pipeline.signalsmith.catalog import label
@@ -14,7 +15,6 @@ from rally_pipeline.signalsmith.catalog_file import LoadedCatalog
 from rally_pipeline.signalsmith.defs import metadata, names
 from rally_pipeline.signalsmith.defs.reload import request_reload
 from rally_pipeline.signalsmith.defs.resource import SignalSmithResource
-from rally_pipeline.signalsmith.defs.retries import repeated_failures
 from rally_pipeline.signalsmith.defs.sync_assets import SyncPlan
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def catalog_asset(settings: Settings, loaded: LoadedCatalog, plans: list[SyncPla
     def catalog(
         context: dg.AssetExecutionContext, signalsmith: SignalSmithResource, warehouse: WarehouseResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with repeated_failures(), signalsmith.refresh(warehouse) as refresh:
+        with clear_failures(), signalsmith.refresh(warehouse) as refresh:
             result = refresh.refresh()
         for line in result.lines():
             context.log.info(line)

@@ -13,9 +13,9 @@ import dagster as dg
 
 from rally_pipeline.orchestration import metadata as shared_metadata
 from rally_pipeline.orchestration import policy
+from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.signalsmith.catalog import Catalog, Entry
 from rally_pipeline.signalsmith.defs import metadata, names
-from rally_pipeline.signalsmith.defs.retries import repeated_failures
 from rally_pipeline.signalsmith.naming import tag_value
 from rally_pipeline.signalsmith.options import SyncOptions
 from rally_pipeline.signalsmith.schedules import Deadline, SchedulePlan, deadline, remote_cron
@@ -155,7 +155,7 @@ def _materialize(context: dg.AssetExecutionContext, plan: SyncPlan) -> Iterator[
         dagster_run_id=context.run.run_id,
     )
     signalsmith, warehouse = context.resources.signalsmith, context.resources.warehouse
-    with repeated_failures(), signalsmith.runner(warehouse, context.log.info) as runner:
+    with clear_failures(), signalsmith.runner(warehouse, context.log.info) as runner:
         try:
             outcome = runner.run(request, RunPolicy.of(plan.options))
         except RunNotSucceeded as error:

@@ -57,7 +57,6 @@ def export_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetKey(list(mirror_key(entity)))],
         description=f"Rally's own export of {entity.value} as a file: streamed, checked to its end, compared with"
         " the mirror, then moved into place under a dated name.",
-        retry_policy=policy.RETRIES,
         check_specs=[
             dg.AssetCheckSpec(
                 ROWS_EQUAL, asset=asset_key, description="The export has as many rows as the mirror table."

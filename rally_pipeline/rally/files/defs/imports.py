@@ -65,7 +65,6 @@ def import_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         " imported, duplicate, refused or unknown; what was not imported stands in a rejects CSV beside the file.",
         partitions_def=FILES,
         pool=POOL,
-        retry_policy=policy.RETRIES,
         check_specs=[
             dg.AssetCheckSpec(ROWS_IMPORTED, asset=asset_key, description="No row was refused."),
             dg.AssetCheckSpec(
