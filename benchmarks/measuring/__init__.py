@@ -1,0 +1,1 @@
+"""How the benchmarks measure: processes, databases, the machine, and reports."""
