@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.sell import landing, marks
 from rally_pipeline.sell.entities import Entity
 from rally_pipeline.sell.errors import WrongAccount
@@ -60,6 +61,8 @@ class PageApplier:
         self._deletes: dict[Entity, list[int | str]] = {}
         self._buried: list[Row] = []
         self._suspects: dict[Reference, str] = {}
+        self._applied: list[tuple[QueueItem, Stored | None]] = []
+        """Items that are written, each with what was stored before."""
         self._kept: set[str] = set()
         """Keys of items whose data is the only copy of what they say."""
         self.tally = PageTally()
@@ -70,14 +73,16 @@ class PageApplier:
 
         Raises:
             WrongAccount: the token belongs to another account; nothing of the transaction may be kept.
-            WarehouseError: nothing of it may be acknowledged.
+            WarehouseError, InvariantViolation: nothing of it may be acknowledged.
         """
         self.tally.items = len(page.items) + len(page.unreadable)
         self.tally.failed_objects = len(page.failed)
         objects = self._read(page.items)
         self._judge(objects)
+        self._check_verdicts()
         self._write()
         self._mark(page, objects)
+        self._check_failed(page)
         for unreadable in page.unreadable:
             self._set_aside(unreadable)
         if self._landed:
@@ -85,7 +90,14 @@ class PageApplier:
         keys = [item.ack_key for item in page.items]
         keys += [unreadable.ack_key for unreadable in page.unreadable if unreadable.ack_key is not None]
         self.ack_keys = list(dict.fromkeys(keys))
+        safe = {item.ack_key for item, _ in self._landed} | {found.ack_key for found in page.unreadable}
+        if not safe.issuperset(self.ack_keys) or len(self._landed) != len(page.items):
+            raise InvariantViolation(
+                "SQ1", f"{len(self._landed)} of {len(page.items)} items of a page were landed before its keys"
+            )
         landing.remember_keys(self._tx, self._page, self.ack_keys)
+        if page.items and not self.tally.landed:
+            self._check_repeat()
 
     # ------------------------------------------------------------------ reading
 
@@ -144,6 +156,7 @@ class PageApplier:
             if verdict is Verdict.APPLY:
                 row = decoder_of(record.entity).row(record, revision=item.revision, synced_at=self._at)
                 self._rows.setdefault(record.entity, {})[record.key] = (row, states[0])
+                self._applied.append((item, before))
                 embedded.update(((part.entity.singular, part.object_id), part) for part in record.embedded())
                 self._suspect_unlisted(record, objects)
             elif verdict is Verdict.DELETE:
@@ -193,6 +206,41 @@ class PageApplier:
         self._kept.add(item.ack_key)
         self.tally.raw_only += 1
 
+    # ------------------------------------------------------------------ invariants
+
+    def _check_verdicts(self) -> None:
+        """What is written is newer than what is stored, and every delete is looked at (SQ3)."""
+        for item, before in self._applied:
+            if before is not None and (before.is_tombstone or _is_behind(item.revision, before.revision)):
+                raise InvariantViolation(
+                    "SQ3",
+                    f"{item.type} of revision {item.revision} would be written over"
+                    f" {'a tombstone' if before.is_tombstone else f'revision {before.revision}'}",
+                )
+        for object_id, kind, *_ in self._buried:
+            if (kind, object_id) not in self._suspects:
+                raise InvariantViolation("SQ3", f"{kind} {object_id} would go without a look")
+
+    def _check_failed(self, page: QueuePage) -> None:
+        """Failed objects have no key and never come again by themselves: they stand in the same transaction (SQ4)."""
+        wanted = {(found.type, found.id) for found in page.failed}
+        if wanted and (lost := wanted - marks.marked_among(self._tx, failed_objects, wanted)):
+            raise InvariantViolation("SQ4", f"{len(lost)} of {len(wanted)} failed objects are not recorded")
+
+    def _check_repeat(self) -> None:
+        """Of a page that was landed before, rows made once more are those that are stored (SQ5)."""
+        for entity, rows in self._rows.items():
+            decoder = decoder_of(entity)
+            again = [
+                decoder.row(record, revision=row[decoder.columns.index("revision")], synced_at=self._at)  # type: ignore[arg-type]
+                for row, (_, record) in rows.values()
+            ]
+            written = self._tx.upsert(ENTITY_TABLES[entity], decoder.columns, again, touch=BOOKKEEPING).written
+            if written:
+                raise InvariantViolation(
+                    "SQ5", f"{written} of {len(again)} {entity.value} of a repeated page changed when applied again"
+                )
+
     # ------------------------------------------------------------------ writing
 
     def _write(self) -> None:
@@ -234,7 +282,10 @@ class PageApplier:
             for entity, rows in self._rows.items()
             for _, (_, record) in rows.values()
         }
-        marks.clear_marks(self._tx, failed_objects, marks.marked_among(self._tx, failed_objects, arrived))
+        # An object of an unknown type has no row to wait for: its landed item is all that can come.
+        raw = {(item.type, key) for item, key in self._landed if Entity.of_singular(item.type) is None}
+        came = marks.marked_among(self._tx, failed_objects, arrived | raw)
+        marks.clear_marks(self._tx, failed_objects, came)
         failed = [((found.type, found.id), "not delivered by the queue") for found in page.failed]
         marks.open_marks(self._tx, failed_objects, failed, **hints)  # type: ignore[arg-type]
         self._release(arrived)
@@ -286,6 +337,10 @@ def _incoming(item: QueueItem, record: Record) -> Incoming:
         updated_at=record.updated_at,
         kind=kind if isinstance(kind, str) else None,
     )
+
+
+def _is_behind(incoming: int | None, stored: int | None) -> bool:
+    return incoming is not None and stored is not None and incoming < stored
 
 
 def _is_later(incoming: str | None, stored: str | None) -> bool:

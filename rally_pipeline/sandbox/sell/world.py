@@ -120,8 +120,11 @@ class World:
         _, record = self.sampler.make(kind)
         now = instant(self._clock.now())
         record |= {"created_at": now, "updated_at": now, **changes}
-        if kind == "associated_contact" and not changes and self._is_taken(kind, record):
-            record["contact_id"] = int(self.create("contact", {}).id)  # a new contact has no association yet
+        if kind == "associated_contact" and not changes:
+            if record["deal_id"] is None:
+                record["deal_id"] = int(self.create("deal", {}).id)
+            if record["contact_id"] is None or self._is_taken(kind, record):
+                record["contact_id"] = int(self.create("contact", {}).id)  # a new contact has no association yet
         reference = (kind, object_id(kind, record))
         known = self.things.get(reference)
         if known is None:
@@ -188,7 +191,7 @@ class World:
             if made == count:
                 return
             _, record = self.sampler.make(kind)
-            if not self._is_taken(kind, record):
+            if not self._is_taken(kind, record) and "None" not in object_id(kind, record):
                 self._add(kind, record, self._born)
                 made += 1
 
