@@ -126,6 +126,7 @@ def test_a_path_that_leaves_its_place_is_refused(path: str) -> None:
     assert transport.requests == []
 
 
+@pytest.mark.fault("C4")
 def test_query_values_are_encoded() -> None:
     client, transport, _ = client_of(respond())
     client.get("/changes", params={"since": "2026-01-01T00:00:00+00:00", "limit": 1000, "q": "a&b=c d/é"})
@@ -188,6 +189,7 @@ def test_complete_answers_are_returned(status: int) -> None:
     assert response.caller.path == "/x"
 
 
+@pytest.mark.fault("H17")
 @pytest.mark.parametrize("status", [203, 205, 206, 207, 226, 101])
 def test_partial_and_altered_answers_are_refused(status: int) -> None:
     client, transport, _ = client_of(respond(status, b"[]"))
@@ -203,6 +205,7 @@ def test_a_body_with_a_problem_is_refused() -> None:
     assert len(transport.requests) == 1
 
 
+@pytest.mark.fault("H18")
 @pytest.mark.parametrize(
     ("location", "text"),
     [
@@ -229,6 +232,7 @@ def test_a_redirect_is_an_error_that_names_only_the_target_host(
     assert len(transport.requests) == 1
 
 
+@pytest.mark.fault("H9")
 @pytest.mark.parametrize(
     ("body", "excerpt"),
     [

@@ -21,6 +21,7 @@ from rally_pipeline.http.retry import RetryPolicy
 from tests.http.fakes import KEY, START_SECONDS, FakeClock, client_of, lost, respond
 
 
+@pytest.mark.fault("H8")
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 408, 425])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_a_failing_server_is_asked_again(method: str, status: int) -> None:
@@ -30,6 +31,7 @@ def test_a_failing_server_is_asked_again(method: str, status: int) -> None:
     assert clock.sleeps == [0.375]
 
 
+@pytest.mark.fault("T4")
 @pytest.mark.parametrize("outcome", [respond(500), respond(503), respond(429), lost(), lost(sent=False)])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_what_may_not_be_repeated_is_sent_once(method: str, outcome: object) -> None:
@@ -77,6 +79,7 @@ def test_the_total_time_ends_attempts_too() -> None:
     assert len(transport.requests) == 3  # waits of 3 and 6 seconds, the next one would pass the bound
 
 
+@pytest.mark.fault("T4")
 def test_no_answer_says_whether_the_request_may_have_been_applied() -> None:
     client, _, _ = client_of(lost(sent=False))
     with pytest.raises(NoAnswer) as caught:
@@ -93,6 +96,7 @@ def test_no_answer_says_whether_the_request_may_have_been_applied() -> None:
     assert caught.value.sent is True
 
 
+@pytest.mark.fault("T3")
 def test_a_refused_certificate_is_final() -> None:
     client, transport, _ = client_of(lost(sent=False, lasting=True))
     with pytest.raises(NoAnswer):
@@ -100,6 +104,7 @@ def test_a_refused_certificate_is_final() -> None:
     assert len(transport.requests) == 1
 
 
+@pytest.mark.fault("H19", "H20", "H23", "H24", "H25")
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -137,6 +142,7 @@ def test_gone_is_told_from_not_found() -> None:
         assert caught.value.gone is gone
 
 
+@pytest.mark.fault("H24")
 def test_conflict_on_a_get_is_repeated_where_the_system_throttles_with_it() -> None:
     policy = RetryPolicy(also_retry=frozenset({409}))
     client, transport, _ = client_of(respond(409), respond(200), policy=policy)
@@ -147,6 +153,7 @@ def test_conflict_on_a_get_is_repeated_where_the_system_throttles_with_it() -> N
     assert len(transport.requests) == 1
 
 
+@pytest.mark.fault("H1", "H2", "H3", "H4", "H5")
 @pytest.mark.parametrize(
     ("headers", "least", "most"),
     [
@@ -184,6 +191,7 @@ def test_waits_after_429_do_not_count_as_attempts() -> None:
     assert len(transport.requests) == 21
 
 
+@pytest.mark.fault("H6")
 def test_429_for_ever_ends_as_throttled_when_the_time_is_used_up() -> None:
     client, transport, clock = client_of(respond(429, headers={"Retry-After": "60"}))
     start = clock.elapsed
@@ -195,6 +203,7 @@ def test_429_for_ever_ends_as_throttled_when_the_time_is_used_up() -> None:
     assert "429 Too Many Requests" in str(caught.value)
 
 
+@pytest.mark.fault("H5")
 def test_429_without_a_word_backs_off_further_each_time() -> None:
     client, _, clock = client_of(respond(429))
     with pytest.raises(Throttled):
@@ -230,6 +239,7 @@ def outage(client: HttpClient, clock: FakeClock, *, seconds: float, every: float
     return calls
 
 
+@pytest.mark.fault("H26")
 @pytest.mark.parametrize("outcome", [respond(503), lost(sent=False)])
 @pytest.mark.parametrize("every", [0.1, 1.0, 20.0])
 def test_a_server_that_is_down_is_not_stormed(outcome: object, every: float) -> None:
@@ -249,6 +259,7 @@ def test_a_call_that_is_not_sent_says_so() -> None:
     assert len(transport.requests) == before
 
 
+@pytest.mark.fault("H26")
 def test_a_server_that_comes_back_is_used_at_once() -> None:
     client, transport, clock = client_of(respond(503))
     outage(client, clock, seconds=60, every=1)

@@ -24,6 +24,7 @@ def rows_of(body: bytes, status: int = 200) -> list[Any]:
     return [msgspec.json.decode(row) for row in read_rows(Response(status, {}, body))]
 
 
+@pytest.mark.fault("B7", "H15")
 @pytest.mark.parametrize(
     "body",
     [
@@ -47,6 +48,7 @@ def test_an_honest_empty_page_is_empty(body: bytes) -> None:
     assert rows_of(body) == []
 
 
+@pytest.mark.fault("H11", "H12", "H13", "H15", "B2", "B5", "B6")
 @pytest.mark.parametrize(
     ("body", "why"),
     [
@@ -91,11 +93,13 @@ def test_anything_else_is_an_error(body: bytes, why: str) -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.fault("H16")
 def test_204_is_no_page() -> None:
     with pytest.raises(BadAnswer, match="204: no content"):
         rows_of(b"", 204)
 
 
+@pytest.mark.fault("B1")
 @pytest.mark.parametrize("wrap", [b"%b", b'{"data": %b, "total": 2}', b'{"total": 2, "items": %b}'])
 def test_a_page_cut_at_any_byte_is_an_error(wrap: bytes) -> None:
     body = wrap % PAGE
@@ -105,6 +109,7 @@ def test_a_page_cut_at_any_byte_is_an_error(wrap: bytes) -> None:
     assert rows_of(body) == ROWS
 
 
+@pytest.mark.fault("B3", "B4", "B5")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -159,6 +164,7 @@ def test_every_page_reads_as_the_standard_library_reads_it(
     assert [json.loads(bytes(row)) for row in read_rows(Response(200, {}, body))] == rows
 
 
+@pytest.mark.fault("B1", "T7")
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(st.dictionaries(st.text(), json_values, max_size=4), min_size=1, max_size=4),
@@ -183,6 +189,7 @@ def test_an_object_is_decoded_into_its_type() -> None:
     assert decode(Response(200, {}, b'[{"id": 7}]'), list[Record]) == [Record(7)]
 
 
+@pytest.mark.fault("H12")
 @pytest.mark.parametrize(
     "body",
     [
@@ -212,6 +219,7 @@ def test_an_object_that_only_mentions_errors_is_content(body: bytes) -> None:
     assert decode(Response(200, {}, body), dict[str, Any]) == json.loads(body)
 
 
+@pytest.mark.fault("B2", "B6")
 @pytest.mark.parametrize(
     ("body", "why"),
     [

@@ -75,6 +75,7 @@ WORLDS = {
 }
 
 
+@pytest.mark.fault("H7")
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("processes", "slots", "round_trip"), [(1, 8, 0.1), (3, 2, 0.05), (8, 2, 0.05)])
 def test_a_thousand_a_minute_is_used_to_its_edge_without_a_refusal(

@@ -81,6 +81,7 @@ def test_a_trusted_server_is_spoken_to(certificates: Certificates) -> None:
         assert len(server.connections) == 1
 
 
+@pytest.mark.fault("T3")
 @pytest.mark.parametrize("certificate", ["expired", "wrong", "self_signed"])
 def test_a_bad_certificate_is_refused_for_good_before_anything_is_sent(
     certificates: Certificates, certificate: str
@@ -94,6 +95,7 @@ def test_a_bad_certificate_is_refused_for_good_before_anything_is_sent(
         assert server.requests == []
 
 
+@pytest.mark.fault("T3")
 def test_an_unknown_authority_is_refused(certificates: Certificates) -> None:
     with (
         RawServer(always(answer(b"[1]")), tls=certificates.context("good")) as server,
@@ -112,6 +114,7 @@ def test_tls_12_and_13_are_spoken(certificates: Certificates, version: ssl.TLSVe
         transport.close()
 
 
+@pytest.mark.fault("T16")
 def test_a_second_answer_in_the_same_record_is_thrown_away(certificates: Certificates) -> None:
     smuggled = answer(b'[{"id": "smuggled"}]' + b" " * 12_000)
     with RawServer(always(answer(b"[1]") + smuggled), tls=certificates.context("good")) as server:
@@ -122,6 +125,7 @@ def test_a_second_answer_in_the_same_record_is_thrown_away(certificates: Certifi
         transport.close()
 
 
+@pytest.mark.fault("T10")
 def test_a_drip_over_tls_ends_at_the_total_time(certificates: Certificates) -> None:
     def handle(connection: Connection) -> None:
         connection.read_request()

@@ -112,6 +112,7 @@ def test_threads_share_one_transport() -> None:
         assert len(server.connections) <= 6
 
 
+@pytest.mark.fault("T1")
 def test_connection_refused_was_not_sent() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -122,6 +123,7 @@ def test_connection_refused_was_not_sent() -> None:
     assert "127.0.0.1" not in caught.value.reason
 
 
+@pytest.mark.fault("T2")
 def test_a_name_that_does_not_resolve_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(host: str, *_: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -150,6 +152,7 @@ def test_a_resolver_that_hangs_does_not_hold_up_the_call(monkeypatch: pytest.Mon
     assert caught.value.sent is False
 
 
+@pytest.mark.fault("T8")
 def test_a_host_that_does_not_accept_ends_at_the_connect_timeout() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -167,12 +170,14 @@ def test_a_host_that_does_not_accept_ends_at_the_connect_timeout() -> None:
             filler.close()
 
 
+@pytest.mark.fault("T17")
 def test_every_address_of_a_host_is_tried() -> None:
     with RawServer(always(answer(PAGE))) as server:
         # localhost may resolve to ::1 first, where nothing listens
         assert fetch(f"http://localhost:{server.port}").body == PAGE
 
 
+@pytest.mark.fault("T17")
 def test_ipv6_only_host() -> None:
     try:
         server = RawServer(always(answer(PAGE)), host="::1")
@@ -182,6 +187,7 @@ def test_ipv6_only_host() -> None:
         assert fetch(server.url).body == PAGE
 
 
+@pytest.mark.fault("T4")
 def test_reset_before_headers() -> None:
     def handle(connection: Connection) -> None:
         connection.read_request()
@@ -198,6 +204,7 @@ def test_closed_before_headers() -> None:
     assert failure.sent is True
 
 
+@pytest.mark.fault("T5")
 @pytest.mark.parametrize("cut", range(0, len(PAGE), 3))
 def test_body_cut_with_length_is_no_answer(cut: int) -> None:
     failure = fail(once(answer(PAGE[:cut], length=len(PAGE))))
@@ -220,12 +227,14 @@ def test_chunked_body_comes_whole() -> None:
     assert response.framed
 
 
+@pytest.mark.fault("T6")
 @pytest.mark.parametrize("cut", range(1, len(chunked(PAGE)) - 4, 5))
 def test_chunked_body_cut_anywhere_is_no_answer(cut: int) -> None:
     failure = fail(once(CHUNKED_HEAD + chunked(PAGE)[:cut]))
     assert failure.sent is True
 
 
+@pytest.mark.fault("T7")
 def test_body_cut_without_length_shows_in_the_envelope() -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
     cut = 0
@@ -250,6 +259,7 @@ def stay_silent(connection: Connection) -> None:
     time.sleep(0.6)
 
 
+@pytest.mark.fault("T9")
 def test_silence_ends_at_the_read_timeout() -> None:
     start = time.monotonic()
     failure = fail(stay_silent)
@@ -268,6 +278,7 @@ def drip(data: bytes) -> Handler:
     return handle
 
 
+@pytest.mark.fault("T11")
 @pytest.mark.parametrize(
     "data",
     [
@@ -282,6 +293,7 @@ def test_a_drip_in_the_headers_ends_at_the_total_time(data: bytes) -> None:
     assert time.monotonic() - start < 1.6
 
 
+@pytest.mark.fault("T10")
 @pytest.mark.parametrize(
     "head", [b"Content-Length: 5000", b"Transfer-Encoding: chunked", b"Connection: close"]
 )
@@ -343,6 +355,7 @@ def close_after_first(connection: Connection) -> None:
     connection.send(answer(PAGE))
 
 
+@pytest.mark.fault("T12")
 def test_a_connection_closed_between_requests_is_replaced() -> None:
     with RawServer(close_after_first) as server:
         transport = RequestsTransport(server.url)
@@ -374,6 +387,7 @@ def test_a_header_without_end_is_stopped() -> None:
     assert failure.sent is True
 
 
+@pytest.mark.fault("T15")
 @pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints"])
 def test_interim_answers_are_not_the_answer(interim: str) -> None:
     early = f"HTTP/1.1 {interim}\r\nX-Early: yes\r\n\r\n".encode()
@@ -384,6 +398,7 @@ def test_interim_answers_are_not_the_answer(interim: str) -> None:
     assert "x-early" not in response.headers
 
 
+@pytest.mark.fault("T15")
 @pytest.mark.parametrize("interim", ["100 Continue", "103 Early Hints"])
 def test_endless_interim_answers_are_stopped(interim: str) -> None:
     def handle(connection: Connection) -> None:
@@ -394,6 +409,7 @@ def test_endless_interim_answers_are_stopped(interim: str) -> None:
     assert fail(handle).sent is True
 
 
+@pytest.mark.fault("T15", "T16")
 def test_bytes_nobody_asked_for_are_not_the_answer() -> None:
     def handle(connection: Connection) -> None:
         connection.read_request()
@@ -412,6 +428,7 @@ def test_bytes_nobody_asked_for_are_not_the_answer() -> None:
         assert len(server.connections) == 2
 
 
+@pytest.mark.fault("T16")
 @pytest.mark.parametrize("extra", [answer(b'[{"id": "smuggled"}]'), b"x"])
 @pytest.mark.parametrize(
     "reply", [answer(PAGE), answer(b"", status="204 No Content", length=None), CHUNKED_HEAD + chunked(PAGE)]
@@ -426,6 +443,7 @@ def test_a_second_answer_in_the_same_packet_is_thrown_away(reply: bytes, extra: 
         transport.close()
 
 
+@pytest.mark.fault("H27")
 @pytest.mark.parametrize(
     "head",
     [
@@ -444,6 +462,7 @@ def test_nonsense_is_no_answer(head: bytes) -> None:
     assert "\n" not in failure.reason
 
 
+@pytest.mark.fault("H27")
 def test_conflicting_headers_do_not_crash() -> None:
     reply = b"HTTP/1.1 200 OK\r\nDate: nonsense\r\nDate: Tue, 03 Mar 2026 10:00:00 GMT\r\nno colon here\r\n"
     reply += b"X-RateLimit-Remaining: a\r\nX-RateLimit-Remaining: 5\r\nContent-Length: 2\r\n\r\n[]"
@@ -453,6 +472,7 @@ def test_conflicting_headers_do_not_crash() -> None:
     assert response.server_time is None
 
 
+@pytest.mark.fault("H28")
 def test_gzip_and_deflate_are_undone() -> None:
     raw_deflate = zlib.compressobj(wbits=-15)
     encodings = {
@@ -469,6 +489,7 @@ def test_gzip_and_deflate_are_undone() -> None:
             assert b"\r\nAccept-Encoding: gzip, deflate\r\n" in server.requests[0]
 
 
+@pytest.mark.fault("H28")
 @pytest.mark.parametrize(
     ("encoding", "data", "problem"),
     [
@@ -491,6 +512,7 @@ def test_a_body_that_cannot_be_decoded_is_a_problem_not_content(
     assert response.status == 200
 
 
+@pytest.mark.fault("H28")
 def test_a_gzip_bomb_does_not_fill_the_memory() -> None:
     bomb = compressed(b"\0" * 50_000_000)
     assert len(bomb) < 100_000
@@ -504,6 +526,7 @@ def test_a_gzip_bomb_does_not_fill_the_memory() -> None:
     assert peak < 8_000_000
 
 
+@pytest.mark.fault("H29")
 @pytest.mark.parametrize(
     "head", [b"Content-Length: 200000000", b"Transfer-Encoding: chunked", b"Connection: close"]
 )
@@ -572,6 +595,7 @@ def test_a_full_disk_is_no_failure_of_the_network() -> None:
             RequestsTransport(server.url).send(request, QUICK)
 
 
+@pytest.mark.fault("H18")
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
 )
@@ -635,6 +659,7 @@ def hostile_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield proxy
 
 
+@pytest.mark.fault("T14")
 def test_proxies_and_netrc_of_the_environment_are_ignored(hostile_environment: RawServer) -> None:
     with RawServer(always(answer(PAGE))) as server:
         assert fetch(server.url).body == PAGE

@@ -85,6 +85,7 @@ def test_a_wrong_key_fails_the_step_without_another_attempt():
     assert caught.value.metadata["excerpt"] == dg.MetadataValue.text("<b>no</b>")
 
 
+@pytest.mark.fault("P7")
 def test_an_outage_is_tried_again_unless_somebody_waits_for_the_run():
     with pytest.raises(dg.RetryRequested) as caught, clear_failures():
         raise unreachable()

@@ -61,6 +61,7 @@ def test_the_home_is_below_the_data_folder_unless_dagster_has_one(tmp_path, monk
     assert dagster_home(settings) == tmp_path / "shared"
 
 
+@pytest.mark.fault("P7")
 def test_runs_whose_process_is_gone_are_ended_and_others_are_not(tmp_path):
     prepare_home(tmp_path)
     with open_instance(tmp_path) as instance:

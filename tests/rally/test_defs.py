@@ -187,6 +187,7 @@ def test_one_client_serves_the_whole_run(office):
     assert len(asked_for_the_time) == 2  # the time of two answers, and not again for the next entity
 
 
+@pytest.mark.fault("P7")
 def test_the_feed_brings_the_mirror_up_to_date(office):
     office.fill()
     office.rally.mutate(30)

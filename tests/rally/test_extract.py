@@ -26,6 +26,7 @@ def company_ids(world: World) -> list[str]:
     return [record["id"] for record in world.sandbox.rally.truth()["companies"]]
 
 
+@pytest.mark.fault("B14")
 @pytest.mark.parametrize("order", ["id", "createdAt", "updatedAt", "-updatedAt"])
 @pytest.mark.parametrize("request_number", [2, 3, 4, 5, 6])
 def test_a_delete_between_any_two_pages_loses_no_row(
@@ -44,6 +45,7 @@ def test_a_delete_between_any_two_pages_loses_no_row(
         assert missing == [], f"deleting row {place} before list request {request_number}"
 
 
+@pytest.mark.fault("B14", "B15")
 @pytest.mark.parametrize("order", ["id", "createdAt", "updatedAt", "-updatedAt", "-createdAt"])
 def test_changes_during_the_extract_are_there_after_the_next_look(
     make_sqlite_world: MakeWorld, order: str
@@ -63,6 +65,7 @@ def _is_list(call: object) -> bool:
     return path.rsplit("/", 1)[-1] in {entity.value for entity in Entity}
 
 
+@pytest.mark.fault("P1")
 def test_a_crash_at_any_step_repeats_at_most_one_page(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"companies": 24}, max_limit=6)
     reference = _requests_of_a_clean_extract(world)
@@ -107,6 +110,7 @@ def test_rows_that_a_pass_does_not_meet_are_marked_and_looked_at_not_deleted(mak
     assert world.differences() == []
 
 
+@pytest.mark.fault("R7")
 def test_a_mass_delete_by_accident_is_stopped_and_a_person_can_allow_it_once(make_world: MakeWorld) -> None:
     world = make_world(records={"companies": 300})
     world.extract([Entity.COMPANIES])
@@ -156,6 +160,7 @@ def test_an_unchanged_row_is_not_written_again(make_world: MakeWorld) -> None:
     assert world.rows(Entity.CONTACTS) == before
 
 
+@pytest.mark.fault("B17")
 def test_a_list_row_older_than_the_stored_one_is_marked_not_written(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"companies": 10}, replica_lag_seconds=50, replica_share=0.0)
     world.extract([Entity.COMPANIES])
@@ -175,6 +180,7 @@ def test_a_list_row_older_than_the_stored_one_is_marked_not_written(make_sqlite_
     assert world.marks() == []
 
 
+@pytest.mark.fault("B3", "B18")
 def test_a_record_that_cannot_be_stored_goes_to_quarantine_and_comes_back_on_replay(
     make_world: MakeWorld,
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_rain_of_faults_ends_equal_when_it_stops(make_sqlite_world: MakeWorld,
     assert world.marks() == []
 
 
+@pytest.mark.fault("H19")
 def test_a_refused_key_stops_the_run_and_moves_nothing(make_world: MakeWorld) -> None:
     world = make_world(records=60)
     world.extract()
@@ -95,6 +96,7 @@ def test_a_refused_key_stops_the_run_and_moves_nothing(make_world: MakeWorld) ->
     assert world.differences() == []
 
 
+@pytest.mark.fault("H19")
 def test_a_key_revoked_in_the_middle_keeps_the_pages_that_were_committed(
     make_sqlite_world: MakeWorld,
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_key_revoked_in_the_middle_keeps_the_pages_that_were_committed(
     assert world.differences() == []
 
 
+@pytest.mark.fault("H20")
 def test_an_entity_without_permission_does_not_stop_the_others(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records=60)
     world.sandbox.faults.add("forbidden", path="/deals*", times=None)
@@ -122,6 +125,7 @@ def test_an_entity_without_permission_does_not_stop_the_others(make_sqlite_world
     assert world.differences() == []
 
 
+@pytest.mark.fault("H22")
 def test_a_missing_endpoint_is_a_configuration_error_and_deletes_nothing(make_world: MakeWorld) -> None:
     world = make_world(records={"contacts": 30})
     world.extract()
@@ -140,6 +144,7 @@ def test_a_missing_endpoint_is_a_configuration_error_and_deletes_nothing(make_wo
     assert len(world.rows(Entity.CONTACTS)) == 29
 
 
+@pytest.mark.fault("F16")
 def test_one_record_that_always_fails_keeps_its_mark_and_holds_up_nobody(
     make_sqlite_world: MakeWorld,
 ) -> None:
@@ -160,6 +165,7 @@ def test_one_record_that_always_fails_keeps_its_mark_and_holds_up_nobody(
     assert world.differences() == []
 
 
+@pytest.mark.fault("F9", "B17")
 def test_a_lagging_replica_that_does_not_know_a_new_record_deletes_nothing(
     make_sqlite_world: MakeWorld,
 ) -> None:
@@ -180,6 +186,7 @@ def test_a_lagging_replica_that_does_not_know_a_new_record_deletes_nothing(
     assert world.differences() == []
 
 
+@pytest.mark.fault("B1", "T7")
 @pytest.mark.parametrize("kind", ["list", "feed"])
 def test_a_page_cut_at_any_byte_is_never_used(make_sqlite_world: MakeWorld, kind: str) -> None:
     world = make_sqlite_world(records={"companies": 3})

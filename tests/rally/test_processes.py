@@ -63,6 +63,7 @@ def differences(server: SandboxServer, url: str) -> list[str]:
         world.close()
 
 
+@pytest.mark.fault("P1")
 def test_killed_at_random_moments_it_loses_and_doubles_nothing(warehouse_url: str) -> None:
     dice = Random(20)
     with serving(records=4_000, switches={"max_limit": 50}) as server:
@@ -79,6 +80,7 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(warehouse_url: st
         assert differences(server, warehouse_url) == []
 
 
+@pytest.mark.fault("P4")
 def test_two_syncs_at_once_end_equal(warehouse_url: str) -> None:
     with serving(records=1_500, switches={"max_limit": 100}) as server:
         both = [start(server, warehouse_url, "extract", "changes", "settle") for _ in range(2)]

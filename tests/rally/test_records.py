@@ -22,6 +22,7 @@ def decode(raw: bytes | dict[str, Any], entity: Entity = Entity.DEALS) -> dict[s
     return dict(zip(decoder.columns, decoder.decode(body, synced_at="now"), strict=True))
 
 
+@pytest.mark.fault("V11")
 @pytest.mark.parametrize(
     ("written", "stored"),
     [
@@ -38,6 +39,7 @@ def test_money_is_exact_whether_it_comes_as_a_number_or_as_a_text(written: bytes
     assert decode(b'{"id":"%s","value":%s}' % (ID.encode(), written))["value"] == stored
 
 
+@pytest.mark.fault("C1", "C2", "C5")
 @pytest.mark.parametrize(
     ("written", "stored"),
     [
@@ -54,6 +56,7 @@ def test_times_become_utc_and_are_floored_to_microseconds(written: str, stored: 
     assert decode({"id": ID, "updatedAt": written})["updated_at"] == stored
 
 
+@pytest.mark.fault("V4", "V10", "V14", "C5")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -75,6 +78,7 @@ def test_a_value_that_does_not_fit_its_column_is_kept_whole_in_extra(field: str,
     assert json.loads(row["extra"]) == {field: value}
 
 
+@pytest.mark.fault("V3")
 def test_an_absent_field_and_a_null_are_the_same() -> None:
     everything = {field.name: None for field in Entity.DEALS.fields} | {"id": ID}
     bare = decode({"id": ID})
@@ -101,6 +105,7 @@ def test_fields_learnt_from_earlier_records_do_not_appear_in_later_ones() -> Non
     ]
 
 
+@pytest.mark.fault("V7", "V8")
 @pytest.mark.parametrize("text", [r"\u0000", r"a\u0000b", r"\ud800", r"\udfff tail"])
 def test_what_databases_refuse_becomes_the_replacement_character(text: str) -> None:
     row = decode(b'{"id":"x","name":"%s","custom":"%s"}' % (text.encode(), text.encode()))
@@ -108,6 +113,7 @@ def test_what_databases_refuse_becomes_the_replacement_character(text: str) -> N
     assert "�" in json.loads(row["extra"])["custom"]
 
 
+@pytest.mark.fault("B3", "B4", "B5", "B18")
 @pytest.mark.parametrize(
     "raw",
     [

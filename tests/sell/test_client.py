@@ -47,6 +47,7 @@ def test_a_token_without_the_sync_scope_names_the_scope(make_sqlite_world: MakeW
     assert world.requests() == 1
 
 
+@pytest.mark.fault("H21", "H19")
 @pytest.mark.parametrize("after", range(1, 12, 2))
 def test_a_token_that_expires_in_the_middle_loses_nothing(make_sqlite_world: MakeWorld, after: int) -> None:
     world = make_sqlite_world(page_size=10)
@@ -133,6 +134,7 @@ def test_a_429_is_waited_for_and_costs_nothing(make_sqlite_world: MakeWorld, ret
     assert world.differences() == []
 
 
+@pytest.mark.fault("H24")
 def test_a_409_is_taken_for_throttling_where_it_reads(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world()
     world.api.refuse(409, path="/v2/sync/*/queues/main", after=1, times=2)
@@ -140,6 +142,7 @@ def test_a_409_is_taken_for_throttling_where_it_reads(make_sqlite_world: MakeWor
     assert world.differences() == []
 
 
+@pytest.mark.fault("H26")
 def test_a_server_that_is_down_is_left_alone_soon(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world()
     world.sandbox.faults.add("html_503", api="sell", times=None)

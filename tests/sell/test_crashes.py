@@ -75,6 +75,7 @@ def _survives(world: World, points: list[int]) -> None:
     assert_equal(world, crashes=len(points))
 
 
+@pytest.mark.fault("S1")
 @pytest.mark.parametrize("part", range(4))
 def test_a_crash_at_every_step_on_sqlite(make_sqlite_worlds: MakeWorld, part: int) -> None:
     points = _points(make_sqlite_worlds(**OPTIONS))
@@ -85,6 +86,7 @@ def test_a_crash_at_every_step_on_sqlite(make_sqlite_worlds: MakeWorld, part: in
         world.close()
 
 
+@pytest.mark.fault("S1")
 def test_a_crash_at_steps_all_over_on_postgresql(make_postgres_world: MakeWorld) -> None:
     world = make_postgres_world(**OPTIONS)
     for point in _points(world)[::12]:
@@ -191,6 +193,7 @@ KILLS = [
 ]
 
 
+@pytest.mark.fault("S1", "P1")
 @pytest.mark.parametrize(("die_at", "count"), KILLS)
 def test_kill_9_between_fetch_commit_and_acknowledgement_on_sqlite(
     sqlite_url: str, served: tuple[Sandbox, SandboxServer], die_at: str, count: int
@@ -198,6 +201,7 @@ def test_kill_9_between_fetch_commit_and_acknowledgement_on_sqlite(
     survive_kill(sqlite_url, served, die_at, count)
 
 
+@pytest.mark.fault("S1", "P1")
 @pytest.mark.parametrize(("die_at", "count"), KILLS[1::3])
 def test_kill_9_between_fetch_commit_and_acknowledgement_on_postgresql(
     postgres_url: str, served: tuple[Sandbox, SandboxServer], die_at: str, count: int
@@ -229,6 +233,7 @@ def run_process(url: str, environment: dict[str, str], die_at: str, count: int) 
     return process.exitcode
 
 
+@pytest.mark.fault("S10", "P4")
 def test_two_drains_at_once_never_double_or_lose(
     warehouse_url: str, served: tuple[Sandbox, SandboxServer], tmp_path: Path
 ) -> None:

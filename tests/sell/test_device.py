@@ -80,6 +80,7 @@ def test_the_sweep_of_many_rows_waits_for_the_exact_number(make_world: MakeWorld
     assert_settled(world)
 
 
+@pytest.mark.fault("S11")
 def test_a_copied_warehouse_is_recognised_and_cannot_acknowledge(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world()
     world.catch_up()
@@ -95,6 +96,7 @@ def test_a_copied_warehouse_is_recognised_and_cannot_acknowledge(make_sqlite_wor
     other.close()
 
 
+@pytest.mark.fault("S12")
 def test_a_restored_backup_gets_a_new_uuid_and_everything_again(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world()
     world.drain()
@@ -117,6 +119,7 @@ def test_a_restored_backup_gets_a_new_uuid_and_everything_again(make_sqlite_worl
     assert_settled(world)
 
 
+@pytest.mark.fault("S12")
 def test_a_restored_postgresql_schema_is_recognised(make_postgres_world: MakeWorld, tmp_path: Path) -> None:
     world = make_postgres_world(home=tmp_path)
     world.catch_up()
@@ -148,6 +151,7 @@ def test_a_moved_warehouse_goes_on_after_adopting_its_device(make_sqlite_world: 
     other.close()
 
 
+@pytest.mark.fault("S11")
 def test_two_warehouses_of_one_home_cannot_share_a_uuid(
     make_sqlite_worlds: MakeWorld, tmp_path: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_two_warehouses_of_one_home_cannot_share_a_uuid(
     assert requests(world) == before
 
 
+@pytest.mark.fault("S11")
 def test_a_uuid_that_acknowledged_everything_elsewhere_is_noticed_at_the_start(
     make_sqlite_worlds: MakeWorld,
 ) -> None:

@@ -27,6 +27,7 @@ def assert_settled(world: World) -> None:
 # ---------------------------------------------------------------------- S2, S3: acknowledgements
 
 
+@pytest.mark.fault("S2", "T13", "H10")
 @pytest.mark.parametrize("applied", [False, True])
 def test_unanswered_acknowledgements_leave_their_keys_for_the_next_run(
     make_world: MakeWorld, applied: bool
@@ -56,6 +57,7 @@ def test_an_answer_other_than_202_is_no_acknowledgement(make_sqlite_world: MakeW
     assert_settled(world)
 
 
+@pytest.mark.fault("S3")
 def test_slow_acknowledgements_bring_items_again_and_change_no_row(make_world: MakeWorld) -> None:
     world = make_world(ack_delay_seconds=500)
     world.catch_up()
@@ -89,6 +91,7 @@ def test_everything_redelivered_twice_changes_no_row(make_world: MakeWorld) -> N
 # ---------------------------------------------------------------------- S4, S5, S6: order, deletes, revivals
 
 
+@pytest.mark.fault("S4")
 def test_a_lower_revision_after_a_higher_one_leaves_the_newest(make_world: MakeWorld) -> None:
     world = make_world()
     lead = first(world, "lead")
@@ -103,6 +106,7 @@ def test_a_lower_revision_after_a_higher_one_leaves_the_newest(make_world: MakeW
     assert_settled(world)
 
 
+@pytest.mark.fault("S4")
 def test_a_lower_revision_with_a_later_time_is_decided_by_a_look(make_world: MakeWorld) -> None:
     world = make_world()
     lead = first(world, "lead")
@@ -123,6 +127,7 @@ def test_a_lower_revision_with_a_later_time_is_decided_by_a_look(make_world: Mak
     assert_settled(world)
 
 
+@pytest.mark.fault("S5")
 @pytest.mark.parametrize("mode", [{}, soft()])
 def test_a_delete_with_revision_0_takes_the_row_away(make_world: MakeWorld, mode: dict[str, Any]) -> None:
     world = make_world(policy=mode)
@@ -140,6 +145,7 @@ def test_a_delete_with_revision_0_takes_the_row_away(make_world: MakeWorld, mode
     assert_settled(world)
 
 
+@pytest.mark.fault("S5")
 def test_a_delete_of_an_unknown_object_is_a_tombstone_and_no_error(make_world: MakeWorld) -> None:
     world = make_world()
     world.catch_up()
@@ -153,6 +159,7 @@ def test_a_delete_of_an_unknown_object_is_a_tombstone_and_no_error(make_world: M
     assert_settled(world)
 
 
+@pytest.mark.fault("S6")
 def test_an_undeleted_object_comes_back_after_a_look(make_world: MakeWorld) -> None:
     world = make_world()
     lead = first(world, "lead")
@@ -170,6 +177,7 @@ def test_an_undeleted_object_comes_back_after_a_look(make_world: MakeWorld) -> N
     assert_settled(world)
 
 
+@pytest.mark.fault("S6")
 def test_a_late_state_of_a_deleted_object_does_not_bring_it_back(make_world: MakeWorld) -> None:
     world = make_world()
     lead = first(world, "lead")
@@ -201,6 +209,7 @@ def test_a_stale_replica_does_not_decide(make_world: MakeWorld) -> None:
 # ---------------------------------------------------------------------- S7: failed objects
 
 
+@pytest.mark.fault("S7")
 def test_a_failed_object_is_repaired_by_a_look(make_world: MakeWorld) -> None:
     world = make_world()
     lead = first(world, "lead")
@@ -224,6 +233,7 @@ def test_a_failed_object_that_the_queue_brings_later_is_closed(make_world: MakeW
     assert_settled(world)
 
 
+@pytest.mark.fault("S7")
 def test_a_failed_object_that_fails_for_ever_stays_open_and_is_tombstoned_when_gone(
     make_world: MakeWorld,
 ) -> None:
@@ -263,6 +273,7 @@ def test_one_absence_is_not_enough_for_an_object_whose_delete_nobody_announced(m
 # ---------------------------------------------------------------------- S8, S9, S13, S14: sessions and pages
 
 
+@pytest.mark.fault("S8")
 @pytest.mark.parametrize("fetches", [1, 2, 3, 5])
 def test_a_session_that_expires_is_followed_by_another(make_sqlite_world: MakeWorld, fetches: int) -> None:
     world = make_sqlite_world(page_size=10, session_fetches=fetches)
@@ -293,6 +304,7 @@ def test_sessions_that_are_always_lost_end_the_run(make_sqlite_world: MakeWorld)
     assert_settled(world)
 
 
+@pytest.mark.fault("S9")
 @pytest.mark.parametrize("status", [403, 409, 422, 429])
 def test_the_session_limit_is_one_clear_line_and_no_spin(make_sqlite_world: MakeWorld, status: int) -> None:
     world = make_sqlite_world(session_limit_status=status)
@@ -306,6 +318,7 @@ def test_the_session_limit_is_one_clear_line_and_no_spin(make_sqlite_world: Make
     assert_settled(world)
 
 
+@pytest.mark.fault("S13")
 def test_empty_pages_are_no_end(make_world: MakeWorld) -> None:
     world = make_world(empty_every=2)
     result = world.drain()
@@ -316,6 +329,7 @@ def test_empty_pages_are_no_end(make_world: MakeWorld) -> None:
     assert_settled(world)
 
 
+@pytest.mark.fault("S13")
 def test_nothing_but_empty_pages_ends_incomplete_and_goes_on_later(make_world: MakeWorld) -> None:
     world = make_world(only_empty=True)
     result = world.drain()
@@ -333,6 +347,7 @@ def test_nothing_but_empty_pages_ends_incomplete_and_goes_on_later(make_world: M
 LOST_PAGES = ["cut_chunked", "reset_in_body", "lost_answer", "cut_close_delimited", "cut_json", "applied_500"]
 
 
+@pytest.mark.fault("S14")
 @pytest.mark.parametrize("fault", LOST_PAGES)
 def test_a_page_lost_on_its_way_comes_again_in_a_later_session(
     make_sqlite_world: MakeWorld, fault: str
@@ -346,6 +361,7 @@ def test_a_page_lost_on_its_way_comes_again_in_a_later_session(
     assert_settled(world)
 
 
+@pytest.mark.fault("H11", "H12", "H13")
 @pytest.mark.parametrize(
     "fault", ["html_200", "empty_200", "error_200", "null_200", "wrong_shape", "status_409", "html_503"]
 )
@@ -358,6 +374,7 @@ def test_an_answer_that_is_no_page_is_never_an_empty_page(make_sqlite_world: Mak
     assert_settled(world)
 
 
+@pytest.mark.fault("S8", "S14")
 def test_lost_sessions_and_lost_pages_one_after_another_on_postgresql(make_postgres_world: MakeWorld) -> None:
     world = make_postgres_world(page_size=5)
     world.catch_up()
@@ -383,6 +400,7 @@ def test_pages_that_are_never_readable_fail_the_run(make_sqlite_world: MakeWorld
 # ---------------------------------------------------------------------- S15 to S18: odd items
 
 
+@pytest.mark.fault("S15")
 def test_an_unknown_type_is_kept_raw_and_acknowledged(make_world: MakeWorld) -> None:
     world = make_world(unknown_type_records=3)
     result = world.catch_up()
@@ -395,6 +413,7 @@ def test_an_unknown_type_is_kept_raw_and_acknowledged(make_world: MakeWorld) -> 
     assert world.mirror.status().raw_items == 3
 
 
+@pytest.mark.fault("S15")
 def test_an_unknown_event_type_is_decided_by_a_look(make_world: MakeWorld) -> None:
     world = make_world()
     lead = first(world, "lead")
@@ -410,6 +429,7 @@ def test_an_unknown_event_type_is_decided_by_a_look(make_world: MakeWorld) -> No
     assert_settled(world)
 
 
+@pytest.mark.fault("S16")
 def test_the_same_item_twice_on_a_page_is_one_row(make_world: MakeWorld) -> None:
     world = make_world(duplicate_share=0.5, page_size=100)
     result = world.drain()
@@ -419,6 +439,7 @@ def test_the_same_item_twice_on_a_page_is_one_row(make_world: MakeWorld) -> None
     assert_settled(world)
 
 
+@pytest.mark.fault("S16")
 def test_two_states_of_an_object_on_one_page_are_decided_by_a_look(make_world: MakeWorld) -> None:
     world = make_world(page_size=100)
     lead = first(world, "lead")
@@ -447,6 +468,7 @@ POISON = {
 }
 
 
+@pytest.mark.fault("S17", "B2", "B4", "B5")
 @pytest.mark.parametrize("name", list(POISON))
 def test_a_poison_item_is_put_aside_acknowledged_and_told(make_sqlite_world: MakeWorld, name: str) -> None:
     world = make_sqlite_world(records=40)
@@ -465,6 +487,7 @@ def test_a_poison_item_is_put_aside_acknowledged_and_told(make_sqlite_world: Mak
     assert world.mirror.status().quarantined == 1
 
 
+@pytest.mark.fault("S17")
 def test_poison_items_of_all_kinds_on_one_page_on_postgresql(make_postgres_world: MakeWorld) -> None:
     world = make_postgres_world(page_size=60)
     for number, (data, _) in enumerate(POISON.values()):
@@ -492,6 +515,7 @@ def test_an_item_without_a_key_cannot_be_acknowledged_and_does_not_stop_the_othe
     assert world.differences() == []
 
 
+@pytest.mark.fault("S18", "R5")
 def test_too_many_keys_in_one_acknowledgement_are_split(make_world: MakeWorld) -> None:
     world = make_world(records=120, page_size=60, ack_limit=16)
     result = world.drain()
@@ -502,6 +526,7 @@ def test_too_many_keys_in_one_acknowledgement_are_split(make_world: MakeWorld) -
     assert_settled(world)
 
 
+@pytest.mark.fault("S18", "H25")
 def test_ten_thousand_keys_refused_at_once_are_split(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records=10_000, page_size=10_000, ack_limit=100, ack_limit_status=413)
     result = world.drain()

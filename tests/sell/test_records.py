@@ -25,6 +25,7 @@ def page(body: bytes) -> QueuePage:
     return read_page(Response(200, {"Content-Type": "application/json"}, body))
 
 
+@pytest.mark.fault("V11")
 @pytest.mark.parametrize(
     ("sent", "stored"),
     [
@@ -85,6 +86,7 @@ def test_nul_and_emoji() -> None:
     assert found["content"] == "a\ufffdb 📎"
 
 
+@pytest.mark.fault("V14")
 def test_booleans_are_not_guessed() -> None:
     found = row(Entity.TASKS, {"id": 1, "completed": "true", "overdue": False})
     assert found["completed"] is None

@@ -161,6 +161,7 @@ def test_a_tick_attaches_to_the_run_of_the_remote_schedule(make_location: MakeLo
     assert bench.requests("trigger") == []
 
 
+@pytest.mark.fault("R11")
 def test_a_tick_while_the_last_run_is_under_way_is_skipped(make_location: MakeLocation) -> None:
     location = make_location(stored=True, switches={"scheduler": False})
     create_run_for_test(location.instance, job_name=JOB, status=dg.DagsterRunStatus.STARTED)
@@ -313,6 +314,7 @@ def test_a_repeated_tick_gets_one_remote_run(location: Location) -> None:
     assert len(location.materializations(CONTACTS)) == 2
 
 
+@pytest.mark.fault("P7")
 def test_a_step_that_is_retried_attaches_to_its_run(location: Location) -> None:
     """The warehouse of the step's first attempt is away after the trigger; the second attempt goes on."""
     bench = location.bench

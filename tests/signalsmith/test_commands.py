@@ -144,6 +144,7 @@ def test_pull_plan_edit_plan_apply(shell: Shell) -> None:
     assert "0 to change, 2 unchanged" in shell("syncs", "apply").output
 
 
+@pytest.mark.fault("R7")
 def test_apply_deletes_only_with_prune_and_never_for_an_empty_folder(shell: Shell) -> None:
     shell("syncs", "pull")
     (shell.home / "syncs" / "deals_to_finance.yaml").unlink()

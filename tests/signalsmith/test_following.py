@@ -83,6 +83,7 @@ def test_a_cancelled_run_fails_and_says_so(bench: Bench) -> None:
         bench.run(sync_id)
 
 
+@pytest.mark.fault("R4")
 def test_completed_with_failed_rows_is_a_success_with_both_numbers(bench: Bench) -> None:
     sync_id = bench.make_sync()
     bench.control("plan_run", sync=sync_id, rows=100, failed_rows=40)
@@ -91,6 +92,7 @@ def test_completed_with_failed_rows_is_a_success_with_both_numbers(bench: Bench)
     assert outcome.run.failed_share == pytest.approx(0.4)
 
 
+@pytest.mark.fault("R13")
 @pytest.mark.parametrize("stuck", ["pending", "running"])
 def test_a_stuck_run_ends_at_the_deadline_with_a_message(bench: Bench, stuck: str) -> None:
     sync_id = bench.make_sync()
@@ -111,6 +113,7 @@ def test_the_deadline_counts_from_the_runs_beginning_also_after_a_retry(bench: B
     assert len(bench.started(sync_id)) == 1
 
 
+@pytest.mark.fault("R12")
 def test_a_vanished_run_has_an_unknown_outcome(bench: Bench) -> None:
     sync_id = bench.make_sync()
     bench.before_request(

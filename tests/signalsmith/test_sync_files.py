@@ -182,6 +182,7 @@ def test_a_plan_is_readable(bench: Bench) -> None:
     assert made.unmanaged == ("Deals to finance",)
 
 
+@pytest.mark.fault("V3")
 def test_only_fields_that_a_file_states_are_compared(bench: Bench) -> None:
     remote = syncs_of(bench)[0]
     write(
@@ -298,6 +299,7 @@ def test_a_sync_with_a_run_under_way_is_not_deleted_without_force(bench: Bench) 
     assert sync_id not in bench.api.engine.syncs
 
 
+@pytest.mark.fault("R2", "T13")
 @pytest.mark.parametrize("fault", ["lost_answer", "applied_500", "cut_body"])
 def test_a_lost_answer_to_a_create_makes_one_sync(bench: Bench, fault: str) -> None:
     write(bench, "new.yaml")

@@ -42,6 +42,7 @@ def play_a_day(bench: Bench, sync_id: str, cron: str, *, late_seconds: float = 0
     return played
 
 
+@pytest.mark.fault("R11")
 @pytest.mark.parametrize("start", [SPRING, AUTUMN], ids=["spring", "autumn"])
 @pytest.mark.parametrize("cron", ["0 * * * *", "30 2 * * *", "15 */4 * * *", "0 3 * * *", "*/30 1-4 * * *"])
 def test_remote_schedule_and_ours_make_one_run_per_tick(
@@ -105,6 +106,7 @@ def test_a_clock_that_runs_ahead_of_the_server_still_waits_for_the_remote_run(ma
     assert bench.started(sync_id) == [tick]
 
 
+@pytest.mark.fault("R11")
 def test_a_missed_tick_found_hours_later_attaches_to_the_run_that_took_place(make_bench: MakeBench) -> None:
     bench = make_bench(timezone="UTC", syncs=0)
     sync_id = bench.make_sync(schedule="0 3 * * *")
@@ -137,6 +139,7 @@ def test_a_run_of_another_request_is_not_taken_for_this_tick_when_the_remote_has
     assert bench.started(sync_id)[-1] == tick + timedelta(seconds=60)
 
 
+@pytest.mark.fault("R13")
 def test_nothing_is_stacked_behind_a_stuck_run(make_bench: MakeBench) -> None:
     bench = make_bench(syncs=0)
     sync_id = bench.make_sync(schedule="", status="active")

@@ -65,6 +65,7 @@ def test_another_request_gets_another_run(bench: Bench) -> None:
     assert bench.run(sync_id, "run:1").run.id != bench.run(sync_id, "run:2").run.id
 
 
+@pytest.mark.fault("R12", "T13")
 @pytest.mark.parametrize("fault", ["lost_answer", "cut_body", "applied_500"])
 def test_after_a_lost_answer_the_run_is_adopted(bench: Bench, fault: str) -> None:
     sync_id = bench.make_sync()
@@ -74,6 +75,7 @@ def test_after_a_lost_answer_the_run_is_adopted(bench: Bench, fault: str) -> Non
     assert bench.run_ids(sync_id) == [outcome.run.id]
 
 
+@pytest.mark.fault("R12")
 @pytest.mark.parametrize(
     "fault", ["status_500", "status_503", "reset_before_headers", "html_200", "empty_200"]
 )
@@ -150,6 +152,7 @@ def test_a_429_on_the_trigger_is_waited_out_and_is_no_lost_answer(bench: Bench) 
     assert started[0] - before >= timedelta(seconds=17)
 
 
+@pytest.mark.fault("R12", "H24")
 def test_a_409_attaches_to_the_run_that_is_under_way(bench: Bench) -> None:
     sync_id = bench.make_sync()
     bench.switch(busy="conflict")
@@ -218,6 +221,7 @@ def test_of_two_processes_with_the_same_request_one_triggers(bench: Bench) -> No
     assert len(bench.started(sync_id)) == 1
 
 
+@pytest.mark.fault("R1")
 def test_a_crash_at_every_step_leaves_exactly_one_run(make_bench: MakeBench) -> None:
     """Each call and each commit of a run is a crash point; the request is then repeated, as a retry does."""
     names = steps_of_one_run(make_bench)
@@ -234,6 +238,7 @@ def test_a_crash_at_every_step_leaves_exactly_one_run(make_bench: MakeBench) -> 
         bench.close()
 
 
+@pytest.mark.fault("R12", "T13")
 def test_a_lost_answer_at_every_request_leaves_exactly_one_run(make_bench: MakeBench) -> None:
     probe = make_bench(switches={"scheduler": False})
     probe.run(probe.make_sync())
@@ -329,6 +334,7 @@ def test_ids_are_opaque_and_quoted(bench: Bench) -> None:
     assert len(bench.run_ids(sync_id)[0].split("-")[0]) == 7  # no valid UUID, as in the documentation
 
 
+@pytest.mark.fault("R11")
 def test_a_tick_that_came_twice_gets_one_run(bench: Bench) -> None:
     sync_id = bench.make_sync()
     tick = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -339,6 +345,7 @@ def test_a_tick_that_came_twice_gets_one_run(bench: Bench) -> None:
     assert len(bench.started(sync_id)) == 1
 
 
+@pytest.mark.fault("R12")
 @pytest.mark.parametrize("dialect", ["postgresql"])
 def test_it_holds_on_postgresql_too(make_bench: MakeBench, postgres_url: str, dialect: str) -> None:
     bench = make_bench(warehouse_url=postgres_url)

@@ -43,6 +43,7 @@ def names(store: Warehouse) -> list[str]:
         return [key for page in tx.scan(people, ()) for key, _ in page]
 
 
+@pytest.mark.fault("D1")
 def test_a_commit_whose_answer_was_lost_counts_as_committed(remote: Warehouse, proxy: CuttingProxy) -> None:
     with remote.lease("rally.contacts") as lease:
         proxy.cut("after")
@@ -54,6 +55,7 @@ def test_a_commit_whose_answer_was_lost_counts_as_committed(remote: Warehouse, p
     assert names(remote) == ["a", "b"]
 
 
+@pytest.mark.fault("D1")
 def test_a_commit_that_never_arrived_is_reported_as_not_done(remote: Warehouse, proxy: CuttingProxy) -> None:
     with remote.lease("rally.contacts") as lease:
         proxy.cut("before")
@@ -67,6 +69,7 @@ def test_a_commit_that_never_arrived_is_reported_as_not_done(remote: Warehouse, 
     assert names(remote) == ["a"]
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_run_repeats_only_a_transaction_that_was_not_committed(
     remote: Warehouse, proxy: CuttingProxy, when: Any
@@ -142,6 +145,7 @@ class FailingCommit:
         return error
 
 
+@pytest.mark.fault("D3")
 def test_a_busy_commit_is_rolled_back_and_repeated_as_a_whole(sqlite_url: str) -> None:
     with Warehouse.open(sqlite_url) as store:
         store.create_tables(metadata)

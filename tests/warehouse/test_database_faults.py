@@ -41,6 +41,7 @@ def add(store: Warehouse, *keys: str) -> None:
         tx.upsert(people, COLUMNS, [person(key) for key in keys])
 
 
+@pytest.mark.fault("D2")
 def test_a_lock_held_for_a_second_is_waited_for(sqlite_url: str) -> None:
     with Warehouse.open(sqlite_url) as store, Warehouse.open(sqlite_url) as other:
         store.create_tables(metadata)
@@ -62,6 +63,7 @@ def test_a_lock_held_for_a_second_is_waited_for(sqlite_url: str) -> None:
         assert count(store) == 1
 
 
+@pytest.mark.fault("D2")
 def test_a_lock_held_for_too_long_is_a_clean_failure(warehouse_url: str) -> None:
     with (
         Warehouse.open(warehouse_url, lock_wait_seconds=0.2) as store,
@@ -119,6 +121,7 @@ def test_the_connection_of_a_reader_writes_again_afterwards(store: Warehouse) ->
     assert count(store) == 3
 
 
+@pytest.mark.fault("D4")
 def test_a_full_disk_at_any_page_rolls_back_and_the_next_run_is_equal(sqlite_url: str) -> None:
     rows = [person(f"k{n}", name="x" * 400) for n in range(300)]
     with Warehouse.open(sqlite_url) as store:
@@ -160,6 +163,7 @@ with Warehouse.open(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.fault("D4")
 @pytest.mark.parametrize("size", [150_000, 400_000, 1_000_000])
 def test_a_log_that_cannot_grow_keeps_every_committed_page_and_no_other(
     sqlite_url: str, tmp_path: Path, size: int
@@ -177,6 +181,7 @@ def test_a_log_that_cannot_grow_keeps_every_committed_page_and_no_other(
         assert count(store) == 100 * len(stored) + 1
 
 
+@pytest.mark.fault("D7")
 def test_a_session_ended_by_the_administrator_leaves_nothing_behind_and_the_next_one_works(
     postgres_server: PostgresServer, postgres_url: str
 ) -> None:
@@ -234,6 +239,7 @@ def test_sessions_ended_between_two_transactions_are_replaced_unnoticed(
         assert count(store) == 3
 
 
+@pytest.mark.fault("D7")
 def test_a_deadlock_is_broken_and_both_transactions_are_repeated_to_their_end(postgres_url: str) -> None:
     with Warehouse.open(postgres_url) as store:
         store.create_tables(metadata)
@@ -285,6 +291,7 @@ def test_two_sessions_that_insert_the_same_keys_count_each_row_once(postgres_url
         assert [(r.inserted, r.updated, r.unchanged) for r in results] == [(200, 0, 0), (100, 100, 0)]
 
 
+@pytest.mark.fault("D8")
 def test_a_server_restart_in_the_middle_is_survived_by_repeating() -> None:
     with running_server() as server, Warehouse.open(server.url()) as store:
         store.create_tables(metadata)
@@ -306,6 +313,7 @@ def test_a_server_restart_in_the_middle_is_survived_by_repeating() -> None:
         assert count(store) == 3
 
 
+@pytest.mark.fault("D8")
 def test_a_server_that_crashed_comes_back_with_every_committed_row() -> None:
     with running_server() as server, Warehouse.open(server.url()) as store:
         store.create_tables(metadata)
@@ -329,6 +337,7 @@ def test_a_server_that_crashed_comes_back_with_every_committed_row() -> None:
                 time.sleep(0.1)
 
 
+@pytest.mark.fault("D9")
 def test_a_corrupt_page_met_while_working_is_one_clear_line(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +360,7 @@ def count_all(store: Warehouse) -> int:
         return sum(len(page) for page in tx.scan(people, COLUMNS))
 
 
+@pytest.mark.fault("P6")
 def test_running_out_of_file_descriptors_is_a_clean_failure(warehouse_url: str) -> None:
     Warehouse.open(warehouse_url).close()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -117,6 +117,7 @@ RESERVED = [
 ]
 
 
+@pytest.mark.fault("V13")
 def test_reserved_words_and_odd_names_are_quoted_everywhere(warehouse: Warehouse) -> None:
     warehouse.create_tables([people])
     odd = table(*(sa.Column(name, Text) for name in RESERVED), name="order")
@@ -133,6 +134,7 @@ def test_reserved_words_and_odd_names_are_quoted_everywhere(warehouse: Warehouse
         assert tx.count(people) == 0
 
 
+@pytest.mark.fault("D12")
 @pytest.mark.parametrize("name", ["x" * 64, "ü" * 32, "nul\0", "lone\ud800"])
 def test_a_name_that_a_database_would_cut_or_refuse_is_refused_at_once(
     warehouse: Warehouse, name: str
@@ -141,6 +143,7 @@ def test_a_name_that_a_database_would_cut_or_refuse_is_refused_at_once(
         warehouse.create_tables([table(sa.Column(name, Text))])
 
 
+@pytest.mark.fault("D12")
 def test_names_that_are_equal_after_63_bytes_or_but_for_case_cannot_clash_silently(
     warehouse: Warehouse,
 ) -> None:
@@ -150,6 +153,7 @@ def test_names_that_are_equal_after_63_bytes_or_but_for_case_cannot_clash_silent
         warehouse.create_tables([table(sa.Column("Name", Text), sa.Column("name", Text))])
 
 
+@pytest.mark.fault("D11")
 def test_more_columns_than_the_database_allows_is_one_clear_line(warehouse: Warehouse) -> None:
     with pytest.raises(WarehouseError, match=r"too many columns|at most 1600 columns") as caught:
         warehouse.create_tables([table(*(sa.Column(f"c{number}", BigInteger) for number in range(2_500)))])

@@ -194,6 +194,7 @@ def test_the_lease_of_a_killed_process_of_this_host_is_taken_over_at_once(
             set_state(store, lease, "mine")
 
 
+@pytest.mark.fault("P3")
 def test_a_process_stopped_past_its_lease_cannot_write_when_it_goes_on(
     warehouse_url: str, holder: subprocess.Popen[str]
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_finished_process_that_nobody_has_waited_for_counts_as_dead() -> None:
         assert leasing.started_at(zombie.pid) is None
 
 
+@pytest.mark.fault("P8")
 def test_a_forked_child_can_read_but_not_write_under_its_parents_lease(warehouse_url: str) -> None:
     with Warehouse.open(warehouse_url) as store, store.lease(STREAM) as lease:
         set_state(store, lease, "parent")
@@ -290,6 +292,7 @@ def test_a_second_transaction_of_the_same_thread_is_refused_instead_of_waiting_f
         pass
 
 
+@pytest.mark.fault("P4")
 def test_processes_that_race_for_a_lease_lose_no_update(warehouse_url: str) -> None:
     def race() -> None:
         done = 0

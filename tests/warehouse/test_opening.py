@@ -161,6 +161,7 @@ def open_as_nobody(url: str) -> str:
         return said.read()
 
 
+@pytest.mark.fault("D5")
 def test_an_unwritable_folder_or_file_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(0o755)
@@ -208,6 +209,7 @@ def filled(file: Path) -> str:
     return url
 
 
+@pytest.mark.fault("D9")
 def test_a_corrupt_page_is_found_at_the_start(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.db"
     url = filled(file)
@@ -220,6 +222,7 @@ def test_a_corrupt_page_is_found_at_the_start(tmp_path: Path) -> None:
     assert file.read_bytes() == content
 
 
+@pytest.mark.fault("D9")
 @pytest.mark.parametrize("size", [100, 8192, 100_000])
 def test_a_file_cut_short_is_found_at_the_start(tmp_path: Path, size: int) -> None:
     file = tmp_path / "warehouse.db"
@@ -239,6 +242,7 @@ def test_an_emptied_file_is_not_taken_for_a_new_warehouse(tmp_path: Path) -> Non
     Warehouse.open(url).close()
 
 
+@pytest.mark.fault("D9")
 def test_a_log_without_its_database_is_not_taken_for_a_new_warehouse(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.db"
     with Warehouse.open(f"sqlite:///{file}") as store:
@@ -251,6 +255,7 @@ def test_a_log_without_its_database_is_not_taken_for_a_new_warehouse(tmp_path: P
     assert not file.exists()
 
 
+@pytest.mark.fault("D10", "P9")
 def test_a_warehouse_written_by_a_newer_version_is_refused_and_left_alone(warehouse_url: str) -> None:
     with Warehouse.open(warehouse_url) as store, store.transaction("test") as tx:
         tx.execute(tables.warehouse_identity.update().values(schema_version=tables.SCHEMA_VERSION + 1))
@@ -258,6 +263,7 @@ def test_a_warehouse_written_by_a_newer_version_is_refused_and_left_alone(wareho
         Warehouse.open(warehouse_url)
 
 
+@pytest.mark.fault("D10")
 @pytest.mark.parametrize("lost", ["sync_state", "leases", "warehouse_identity"])
 def test_a_warehouse_that_lost_an_own_table_is_not_repaired_silently(warehouse_url: str, lost: str) -> None:
     with Warehouse.open(warehouse_url) as store, store.transaction("test") as tx:
@@ -266,6 +272,7 @@ def test_a_warehouse_that_lost_an_own_table_is_not_repaired_silently(warehouse_u
         Warehouse.open(warehouse_url)
 
 
+@pytest.mark.fault("D10")
 def test_an_older_warehouse_is_migrated_in_one_transaction(
     warehouse_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

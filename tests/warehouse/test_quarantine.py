@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from rally_pipeline.warehouse import Transaction, Warehouse
 from tests.warehouse.clocks import ManualClock
 from tests.warehouse.people import COLUMNS, metadata, people, person
@@ -50,6 +52,7 @@ def test_a_replayed_record_is_stored_and_released_in_one_transaction(store: Ware
         assert not tx.release("people", "bad")
 
 
+@pytest.mark.fault("V12")
 def test_bytes_that_are_no_text_and_huge_records_are_kept_as_far_as_they_go(store: Warehouse) -> None:
     with store.transaction("test") as tx:
         tx.quarantine("files", "bytes", "not UTF-8", b"\xff\xfe caf\xe9 \x00 end")

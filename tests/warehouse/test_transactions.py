@@ -95,6 +95,7 @@ def test_a_crash_at_every_step_keeps_state_and_data_together(warehouse_url: str)
     assert survived[-1] > 80
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize("at", ["begin", "before-commit", "after-commit"])
 def test_a_process_killed_at_a_step_keeps_state_and_data_together(warehouse_url: str, at: str) -> None:
     with Warehouse.open(warehouse_url) as store:
@@ -154,6 +155,7 @@ def test_run_repeats_what_may_help_and_nothing_else(warehouse_url: str) -> None:
         assert len(attempts) == 1
 
 
+@pytest.mark.fault("P8")
 def test_a_warehouse_used_after_a_fork_opens_its_own_connections(warehouse_url: str) -> None:
     with Warehouse.open(warehouse_url) as store:
         store.create_tables(metadata)

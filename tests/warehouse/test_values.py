@@ -23,6 +23,7 @@ from rally_pipeline.warehouse.values import (
 from tests.warehouse.people import COLUMNS, people, person
 
 
+@pytest.mark.fault("C1", "C2", "C5")
 @pytest.mark.parametrize(
     ("given_text", "canonical"),
     [
@@ -49,6 +50,7 @@ def test_instants_are_floored_to_microseconds_and_brought_to_utc(given_text: str
     assert instant_text(parse_instant(canonical)) == canonical
 
 
+@pytest.mark.fault("C5")
 @pytest.mark.parametrize(
     "text",
     [
@@ -78,6 +80,7 @@ def test_what_is_no_instant_is_refused_readably(text: str) -> None:
     assert len(str(caught.value)) < 100
 
 
+@pytest.mark.fault("C3")
 @given(
     st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.just(UTC)),
     st.integers(-840, 840),
@@ -215,6 +218,7 @@ TEXTS = [
 ]
 
 
+@pytest.mark.fault("V9", "V15")
 def test_every_text_comes_back_as_it_went_in(store: Warehouse) -> None:
     rows = [person(f"k{number}", name=text, email=text[::-1]) for number, text in enumerate(TEXTS)]
     with store.transaction("test") as tx:
@@ -223,6 +227,7 @@ def test_every_text_comes_back_as_it_went_in(store: Warehouse) -> None:
         assert tx.fetch(people, COLUMNS, [row[0] for row in rows]) == {row[0]: row for row in rows}
 
 
+@pytest.mark.fault("V7", "V8")
 def test_cleaned_text_is_storable_everywhere_and_the_same_everywhere(store: Warehouse) -> None:
     dirty = "nul \0, lone \ud800 and \udfff, fine 😀"
     with store.transaction("test") as tx:
@@ -241,6 +246,7 @@ def test_whole_numbers_of_64_bits_come_back(store: Warehouse, number: int) -> No
         assert tx.versions(people, ["a"], "age") == {"a": number}
 
 
+@pytest.mark.fault("V10")
 @pytest.mark.parametrize("number", [2**63, 2**64, 2**70, -(2**63) - 1])
 def test_larger_whole_numbers_are_refused_in_columns_of_64_bits_and_exact_in_decimals(
     store: Warehouse, number: int
@@ -253,6 +259,7 @@ def test_larger_whole_numbers_are_refused_in_columns_of_64_bits_and_exact_in_dec
         assert tx.rows(people.select().with_only_columns(people.c.wealth)) == [(Decimal(number),)]
 
 
+@pytest.mark.fault("V11", "R10")
 @given(
     amounts=st.lists(
         st.decimals(allow_nan=False, allow_infinity=False, places=15, min_value=-(10**30), max_value=10**30),

@@ -40,6 +40,7 @@ def test_chunks_hold_every_row_once_in_order_within_their_bounds(
         assert len(chunk.rows) == max_rows or len(chunk.body) + more > max_bytes
 
 
+@pytest.mark.fault("I2")
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_the_edge_of_the_limit_is_met_to_the_byte(extra: int) -> None:
     encode = RowEncoder().encode
@@ -54,6 +55,7 @@ def test_the_edge_of_the_limit_is_met_to_the_byte(extra: int) -> None:
     assert len(last.body) <= 1_000
 
 
+@pytest.mark.fault("I3")
 def test_a_row_that_no_upload_can_hold_is_refused_and_the_others_go_on(make_sqlite_desk: MakeDesk) -> None:
     cutter = ChunkCutter(("a",), ChunkLimits(100, 10))
     with pytest.raises(RowSizeError, match="as CSV; an upload can hold 100"):
@@ -66,6 +68,7 @@ def test_a_row_that_no_upload_can_hold_is_refused_and_the_others_go_on(make_sqli
     assert desk.errors() == [(3, None, "refused", "size")]
 
 
+@pytest.mark.fault("I2")
 @pytest.mark.parametrize("limit_counts", ["file", "request"])
 def test_ten_megabytes_are_never_reached_whatever_is_counted(
     make_sqlite_desk: MakeDesk, limit_counts: str
@@ -83,6 +86,7 @@ def test_ten_megabytes_are_never_reached_whatever_is_counted(
     assert max(sizes) > 9_800_000
 
 
+@pytest.mark.fault("R5", "H25")
 def test_a_smaller_limit_than_documented_is_learnt_and_each_row_arrives_once(make_desk: MakeDesk) -> None:
     desk = make_desk(limit_bytes=3_000, policy={"max_bytes": 20_000})
     rows = [{**row, "description": "x" * 400} for row in companies(60)]
@@ -95,6 +99,7 @@ def test_a_smaller_limit_than_documented_is_learnt_and_each_row_arrives_once(mak
     assert {state for _, state, _, _ in desk.chunks()} == {"done", "split"}
 
 
+@pytest.mark.fault("R5", "H25")
 def test_a_row_that_is_too_large_for_the_server_alone_is_refused(make_sqlite_desk: MakeDesk) -> None:
     desk = make_sqlite_desk(limit_bytes=2_000)
     rows = companies(5)

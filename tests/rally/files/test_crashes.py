@@ -30,6 +30,7 @@ def _run_until_crash(desk: Desk, entity: Entity, rows: list[dict[str, str]], nam
     return False
 
 
+@pytest.mark.fault("I4")
 @pytest.mark.parametrize("entity", [Entity.CONTACTS, Entity.ACTIVITIES])
 def test_a_crash_at_any_step_leaves_each_row_once_after_one_more_run(
     make_sqlite_desk: MakeDesk, entity: Entity
@@ -51,6 +52,7 @@ def test_a_crash_at_any_step_leaves_each_row_once_after_one_more_run(
     assert step > 50
 
 
+@pytest.mark.fault("I4")
 def test_a_crash_while_recovering_is_recovered_from(make_sqlite_desk: MakeDesk) -> None:
     desk = make_sqlite_desk(policy={"max_rows": ROWS_IN_CHUNK}, lost="half", lost_uploads=[2])
     sent: dict[str, int] = {}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rally_pipeline.http.errors import Forbidden, NoAnswer, Redirected, Unauthorized
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.importer import LEASE_STREAM
-from rally_pipeline.rally.files.manifest import AccountingError
 from rally_pipeline.rally.files.problems import FileError
 from rally_pipeline.rally.files.tables import import_chunks
 from rally_pipeline.warehouse.errors import LeaseHeld
@@ -180,7 +180,7 @@ def test_stored_bytes_that_were_altered_are_not_sent(make_sqlite_desk: MakeDesk)
             )
 
     desk.sandbox.before(1, alter, path="/import")
-    with pytest.raises(AccountingError, match="its bytes were altered"):
+    with pytest.raises(InvariantViolation, match="its bytes were altered"):
         desk.run(Entity.CONTACTS, path)
     assert desk.uploads() == 1
 

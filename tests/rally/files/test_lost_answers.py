@@ -12,6 +12,7 @@ CHUNKS = 3
 ROWS_IN_CHUNK = 7
 
 
+@pytest.mark.fault("I1", "T13")
 @pytest.mark.parametrize("lost", ["before", "half", "after"])
 @pytest.mark.parametrize("entity", list(Entity))
 def test_each_row_arrives_once_when_the_answer_of_any_upload_is_lost(
@@ -68,6 +69,7 @@ def test_rows_that_rally_still_works_through_are_waited_for(make_sqlite_desk: Ma
     assert set(desk.values(Entity.ACTIVITIES, "subject").values()) == {1}
 
 
+@pytest.mark.fault("I6")
 @pytest.mark.parametrize("lost", ["before", "half", "after"])
 def test_equal_activities_wanted_twice_are_there_twice_after_a_lost_answer(
     make_sqlite_desk: MakeDesk, lost: str
@@ -135,6 +137,7 @@ def test_a_record_that_rally_altered_makes_the_row_unknown_and_is_not_doubled(
     assert desk.errors() == [(3, None, "unknown", "undecided")]
 
 
+@pytest.mark.fault("I5")
 @pytest.mark.parametrize("wrong", ["total", "imported"])
 def test_counts_that_do_not_add_up_are_read_back(make_sqlite_desk: MakeDesk, wrong: str) -> None:
     desk = make_sqlite_desk(wrong_counts=wrong)

@@ -138,6 +138,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.fault("R8")
 def test_one_error_of_each_kind_gives_exactly_those_errors_at_the_right_rows(make_desk: MakeDesk) -> None:
     desk = make_desk(records={"companies": 3}, mirrored=True)
     path = desk.write(Entity.CONTACTS, BROKEN)
@@ -268,6 +269,7 @@ def test_rows_with_too_few_or_too_many_cells_are_refused_alone(make_sqlite_desk:
     assert report.imported == 2
 
 
+@pytest.mark.fault("R4")
 def test_the_rejects_file_can_be_mended_and_imported_again(make_desk: MakeDesk) -> None:
     desk = make_desk(records={"companies": 3}, mirrored=True)
     path = desk.write(Entity.CONTACTS, [*BROKEN[:5], {**BROKEN[5], "phone": "+49 30 1"}])
