@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from tests.simulation.script import System, Verdict, load, play_safely
 
-
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
 
