@@ -14,7 +14,8 @@ _VARIABLES = {
 
 
 _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
-    # error of a room: (needs a person, may succeed later)
+    # error: (needs a person, may succeed later)
+    "rally_pipeline.invariants.InvariantViolation": (False, False),
     "rally_pipeline.rally.tenant.WrongTenant": (True, False),
     "rally_pipeline.rally.deletes.MassDeleteSuspected": (True, False),
     "rally_pipeline.rally.retention.SnapshotRequired": (False, False),

@@ -18,6 +18,7 @@ from rally_pipeline.rally.client import ChangeEntry, ChangePage, RallyClient
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_log import FeedLog, FeedTally
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState, require_snapshot, required
+from rally_pipeline.rally.invariants import check_cursor, check_marked, check_step
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.retention import FeedChecks, SnapshotRequired
 from rally_pipeline.rally.tables import changes
@@ -53,6 +54,8 @@ class ChangeReader:
         self.tally = FeedTally()
         self._log = FeedLog(self.tally)
         self._checks = FeedChecks(warehouse, client, policy)
+        self._proven_group: str | None = None
+        """Time of the last group that was proven whole although its page was full."""
 
     # ------------------------------------------------------------------ the main read: cursor to now
 
@@ -169,6 +172,7 @@ class ChangeReader:
         """A page full of one time. Prove that it is not cut, or fetch the rest of the group."""
         earlier = position - self._policy.overlap
         if self._ask(earlier).received > page.received:
+            self._proven_group = last
             return page.entries
         found = page.entries
         for entity in Entity:
@@ -181,6 +185,7 @@ class ChangeReader:
                     f" ({part.received} entries), so some cannot be read"
                 )
             found = _union(found, [entry for entry in part.entries if entry.changed_at <= last])
+        self._proven_group = last
         return found
 
     # ------------------------------------------------------------------ a window behind the cursor
@@ -235,9 +240,17 @@ class ChangeReader:
     ) -> None:
         """One transaction: entries, marks, position (FD2)."""
         with self._warehouse.transaction("rally.feed.page", self._lease) as tx:
+            check_step(
+                page,
+                kept,
+                required(state.position),
+                whole_below=max(self._policy.feed_capacity_floor, state.capacity),
+                proven=self._proven_group,
+            )
             self._log.park(tx, page.unreadable)
             fresh = self._log.insert(tx, kept, page.answered)
             self._log.mark(tx, fresh, page.answered)
+            check_marked(tx, fresh, page.answered)
             self._log.note_lateness(state, fresh)
             reason = self._checks.find_restart(tx, state, fresh) if fresh and store else None
             if kept and not ends:
@@ -261,6 +274,7 @@ class ChangeReader:
         state.last_read = instant_text(started)
         state.read_started = state.position = None
         with self._warehouse.transaction("rally.feed.close", self._lease) as tx:
+            check_cursor(tx, state.cursor, self._policy.overlap)
             state.store(tx)
             base = parse_instant(required(state.base))
             self.tally.windows_closed += close_windows(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally import marks
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.marks import REASON_ABSENT, Mark
@@ -77,8 +78,28 @@ def allowed_deletes(tx: Transaction, entity: Entity) -> int:
     return int((tx.state(entity.stream) or {}).get("allowed_deletes", 0))
 
 
-def remove(tx: Transaction, entity: Entity, ids: Sequence[str], *, mode: DeleteMode, at: datetime) -> int:
-    """Remove rows whose absence is proven, and leave tombstones; returns how many rows were there."""
+def remove(
+    tx: Transaction,
+    entity: Entity,
+    gone: Sequence[Mark],
+    *,
+    mode: DeleteMode,
+    at: datetime,
+    staleness: timedelta,
+) -> int:
+    """Remove the rows of marked objects whose absence a look that began `at` has proven, and leave tombstones.
+
+    Returns how many rows were there.
+
+    Raises:
+        InvariantViolation: SN3, the look began before a hint had settled.
+    """
+    for mark in gone:
+        if mark.last_seen + staleness > at:
+            raise InvariantViolation(
+                "SN3", f"{entity.value} {mark.entity_id} would go although its mark had not settled at {at}"
+            )
+    ids = [mark.entity_id for mark in gone]
     table = ENTITY_TABLES[entity]
     removed = tx.delete(table, ids, mode=mode, at=at)
     if mode is DeleteMode.SOFT:

@@ -19,6 +19,7 @@ from rally_pipeline.rally import marks
 from rally_pipeline.rally.client import ListPage, RallyClient
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import ensure_base, lift_requirement
+from rally_pipeline.rally.invariants import OpenMarks, PassCoverage, check_base, check_resumable
 from rally_pipeline.rally.marks import Hint
 from rally_pipeline.rally.passes import (
     Anchors,
@@ -119,7 +120,11 @@ class Extract:
         resumed = current is not None
         if current is None:
             current = self._begin()
-        for page in self._pages(current):
+        anchors = self._stored_anchors(current)
+        self._coverage = PassCoverage(
+            overlap=self._policy.page_overlap, anchors=anchors, largest=current.state.largest
+        )
+        for page in self._pages(current, anchors):
             self._commit(current, page)
             self._progress(self._entity.stream, current.state.received, None)
         tally = self._tally
@@ -150,6 +155,7 @@ class Extract:
         started = self._client.confirm_server_time()
         ensure_base(self._warehouse, started, self._policy)
         with self._warehouse.transaction(f"{self._entity.stream}.begin", self._lease) as tx:
+            check_base(tx, self._client.server_ceiling(), self._policy.overlap)
             stored = tx.state(self._entity.stream) or {}
             current = _Pass(stored.get("generation", 0) + 1, started)
             tx.execute(delete(extract_pages).where(extract_pages.c.entity_type == self._entity.singular))
@@ -158,13 +164,13 @@ class Extract:
             )
         return current
 
-    def _pages(self, current: _Pass) -> Iterator[PassPage]:
+    def _pages(self, current: _Pass, anchors: list[Anchors]) -> Iterator[PassPage]:
         if current.ordered:
             reader = ListPass(
                 self._fetch,
                 overlap=self._policy.page_overlap,
                 state=current.state,
-                anchors=self._stored_anchors(current),
+                anchors=anchors,
                 prefetch=self._policy.prefetch,
             )
             try:
@@ -205,8 +211,12 @@ class Extract:
         synced_at = instant_text(page.begun)
         current.state = page.after
         with self._warehouse.transaction(f"{self._entity.stream}.page", self._lease) as tx:
+            stored = tx.state(self._entity.stream) or {}
+            check_resumable(stored.get("pass"), current.generation, page.after.pages)
             if page.offset == 0:
                 check_tenant(tx, page.rows[:1])
+            if current.ordered:
+                self._coverage.check(page)
             self._write_rows(tx, page, synced_at)
             tx.execute(
                 extract_pages.insert(),
@@ -219,7 +229,6 @@ class Extract:
                     "row_versions": page.packed_versions(),
                 },
             )
-            stored = tx.state(self._entity.stream) or {}
             if page.last:
                 self._finish(tx, current, page, stored)
             else:
@@ -228,12 +237,14 @@ class Extract:
         self._tally.received += page.received
 
     def _write_rows(self, tx: Transaction, page: PassPage, synced_at: str) -> None:
+        open_marks = OpenMarks(tx, self._entity, page.ids)
         drop = marks.marked_among(tx, self._entity, page.ids) if marks.has_marks(tx, self._entity) else set()
         rows: list[msgspec.Raw] = page.rows
         ids, versions = page.ids, page.versions
         if drop:
             kept = [place for place, entity_id in enumerate(ids) if entity_id not in drop]
             rows, ids, versions = [rows[i] for i in kept], [ids[i] for i in kept], [versions[i] for i in kept]
+        open_marks.check(ids)
         written = self._writer.write(
             tx, rows, ids, versions, synced_at=synced_at, guard="updated_at", nameless=page.nameless
         )

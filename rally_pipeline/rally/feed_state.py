@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
@@ -12,13 +12,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.tables import extract_required
-from rally_pipeline.warehouse.values import instant_text
+from rally_pipeline.warehouse.values import instant_text, parse_instant
 
 if TYPE_CHECKING:
     from rally_pipeline.warehouse import Transaction, Warehouse
 
 FEED_STREAM = "rally.feed"
 _BASE_WAIT_SECONDS = 120.0
+_CLOCK_JITTER = timedelta(seconds=2)
 
 
 @dataclass(slots=True)
@@ -61,10 +62,11 @@ def required(text: str | None) -> str:
 def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy) -> None:
     """Give the feed a cursor before the first list request, unless it has one (SN5).
 
-    An existing cursor is never later than `started` minus the overlap, so it stays.
+    An existing cursor stays, unless the server's clock was set back since it was stored.
     """
+    base = started - policy.overlap
     with warehouse.reading() as tx:
-        if FeedState.load(tx).cursor is not None:
+        if not _is_later(FeedState.load(tx).cursor, base):
             return
     with (
         warehouse.lease(FEED_STREAM, wait_seconds=_BASE_WAIT_SECONDS) as lease,
@@ -72,9 +74,16 @@ def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy) -
     ):
         state = FeedState.load(tx)
         if state.cursor is None:
-            state.cursor = state.base = instant_text(started - policy.overlap)
+            state.base = instant_text(base)
+        if _is_later(state.cursor, base):
+            state.cursor = instant_text(base)
             state.server_time = instant_text(started)
             state.store(tx)
+
+
+def _is_later(cursor: str | None, base: datetime) -> bool:
+    """Whether there is no cursor, or one that a clock which was not set back cannot have given."""
+    return cursor is None or parse_instant(cursor) > base + _CLOCK_JITTER
 
 
 def require_snapshot(tx: Transaction, reason: str, *, since: datetime) -> None:

@@ -20,9 +20,10 @@ from rally_pipeline.rally import marks
 from rally_pipeline.rally.client import ListPage, RallyClient
 from rally_pipeline.rally.deletes import DeleteGuard, allow_deletes, allowed_deletes, remove
 from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.invariants import check_evidence, check_settled
 from rally_pipeline.rally.marks import Mark
 from rally_pipeline.rally.policy import MirrorPolicy
-from rally_pipeline.rally.records import RecordDecoder, version_of
+from rally_pipeline.rally.records import Head, RecordDecoder, read_id, version_of
 from rally_pipeline.rally.results import SettleResult
 from rally_pipeline.rally.rows import PageWriter, Written
 from rally_pipeline.rally.spending import Meter
@@ -38,6 +39,7 @@ _BATCH = 20_000
 _ACCEPT_OLDER_AFTER = 2
 _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
+_read_head = msgspec.json.Decoder(Head).decode
 
 
 @dataclass(slots=True)
@@ -220,7 +222,12 @@ class Settler:
             look = executor.map if self._policy.single_threads > 1 else map
             for start in range(0, len(due), size):
                 begun = self._client.server_floor()
-                looks = list(look(self._look, due[start : start + size]))
+                # A clock that was set back meanwhile makes a mark young again.
+                evidence = begun - self._policy.staleness
+                settled = [mark for mark in due[start : start + size] if mark.last_seen <= evidence]
+                looks = list(look(self._look, settled))
+                if not looks:
+                    continue
                 self._tally.single_requests += len(looks)
                 if any(found.raw is None and found.error is None for found in looks):
                     self._prove_endpoint()
@@ -257,10 +264,13 @@ class Settler:
                 self._tally.deleted += remove(
                     tx,
                     self._entity,
-                    [mark.entity_id for mark in gone],
+                    gone,
                     mode=self._policy.delete_mode,
                     at=begun,
+                    staleness=self._policy.staleness,
                 )
+                check_evidence(gone, begun, self._policy.staleness)
+                check_settled(tx, self._entity, found={}, gone=[mark.entity_id for mark in gone])
                 self._tally.settled += marks.clear_marks(
                     tx, self._entity, [(m.entity_id, m.mark) for m in gone]
                 )
@@ -281,13 +291,25 @@ class Settler:
         check_tenant(tx, raws[:1])
         trusting = [place for place, mark in enumerate(shown) if mark.attempts >= _ACCEPT_OLDER_AFTER]
         doubting = [place for place, mark in enumerate(shown) if mark.attempts < _ACCEPT_OLDER_AFTER]
+        check_evidence(shown, begun, self._policy.staleness)
         older: set[str] = set()
+        refused: set[str] = set()
+        equal = 0
         for places, guard in ((doubting, "updated_at"), (trusting, None)):
             if places:
                 written = self._write_some(
                     tx, [shown[p] for p in places], [raws[p] for p in places], begun, guard
                 )
                 older.update(written.older)
+                refused |= written.refused
+                equal += written.unchanged
+        left = older | refused
+        found = {
+            _own_id(raw, mark): version_of(memoryview(raw))
+            for mark, raw in zip(shown, raws, strict=True)
+            if mark.entity_id not in left
+        }
+        check_settled(tx, self._entity, found=found, equal_content=equal)
         for mark in shown:
             if mark.entity_id in older:
                 self._postpone(tx, mark)
@@ -321,3 +343,11 @@ class Settler:
         wait = min(_FIRST_BACKOFF_SECONDS * 2**mark.attempts, _LONGEST_BACKOFF_SECONDS)
         retry_at = self._client.server_floor() + max(timedelta(seconds=wait), self._policy.staleness)
         marks.postpone_mark(tx, self._entity, mark, retry_at=retry_at)
+
+
+def _own_id(raw: msgspec.Raw, mark: Mark) -> str:
+    """The id under which the record is stored: a feed may spell a GUID in another case."""
+    try:
+        return _read_head(raw).id
+    except msgspec.MsgspecError:
+        return read_id(memoryview(raw)) or mark.entity_id

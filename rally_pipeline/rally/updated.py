@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rally_pipeline.rally import marks
 from rally_pipeline.rally.client import ListPage, RallyClient
 from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.invariants import OpenMarks
 from rally_pipeline.rally.passes import ListPass, PassPage
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.records import RecordDecoder
@@ -94,12 +95,15 @@ class UpdatedReader:
     def _commit(self, page: PassPage, total: Written) -> None:
         with self._warehouse.transaction(f"{self._stream}.page", self._lease) as tx:
             check_tenant(tx, page.rows[:1])
+            open_marks = OpenMarks(tx, self._entity, page.ids)
             drop = marks.marked_among(tx, self._entity, page.ids)
             kept = [place for place, entity_id in enumerate(page.ids) if entity_id not in drop]
+            ids = [page.ids[place] for place in kept]
+            open_marks.check(ids)
             written = self._writer.write(
                 tx,
                 [page.rows[place] for place in kept],
-                [page.ids[place] for place in kept],
+                ids,
                 [page.versions[place] for place in kept],
                 synced_at=instant_text(page.begun),
                 guard="updated_at",

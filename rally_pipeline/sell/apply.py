@@ -232,13 +232,16 @@ class PageApplier:
         for entity, rows in self._rows.items():
             decoder = decoder_of(entity)
             again = [
-                decoder.row(record, revision=row[decoder.columns.index("revision")], synced_at=self._at)  # type: ignore[arg-type]
+                decoder.row(record, revision=row[decoder.columns.index("revision")], synced_at=self._at)
                 for row, (_, record) in rows.values()
             ]
-            written = self._tx.upsert(ENTITY_TABLES[entity], decoder.columns, again, touch=BOOKKEEPING).written
+            written = self._tx.upsert(
+                ENTITY_TABLES[entity], decoder.columns, again, touch=BOOKKEEPING
+            ).written
             if written:
                 raise InvariantViolation(
-                    "SQ5", f"{written} of {len(again)} {entity.value} of a repeated page changed when applied again"
+                    "SQ5",
+                    f"{written} of {len(again)} {entity.value} of a repeated page changed when applied again",
                 )
 
     # ------------------------------------------------------------------ writing

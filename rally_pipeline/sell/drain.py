@@ -18,9 +18,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from rally_pipeline.http.errors import ApiError, BadAnswer, Forbidden, NotFound, Unauthorized
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.sell import landing
 from rally_pipeline.sell.apply import PageApplier
-from rally_pipeline.sell.device import Device, check_first_items, check_first_start
+from rally_pipeline.sell.device import (
+    Device,
+    check_first_items,
+    check_first_start,
+    check_uuid,
+    read_device,
+)
 from rally_pipeline.sell.landing import PageMark
 from rally_pipeline.sell.results import PageTally, StoppedReason
 from rally_pipeline.sell.sessions import Session, read_session, save_session
@@ -119,6 +126,8 @@ class QueueDrain:
         self._clock = clock
         self._progress = progress
         self._page = 0
+        self._committed = 0
+        """Number of the last page whose transaction has ended."""
         self._unconfirmed = 0
         self._confirmed: list[int] = []
         """Pages whose acknowledgement was accepted; noted in the next transaction."""
@@ -134,7 +143,7 @@ class QueueDrain:
             WarehouseError: a page was not committed: it was not acknowledged, and nothing more was fetched.
         """
         with self._warehouse.reading() as tx:
-            self._page = int((tx.state(STREAM) or {}).get("page", 0))
+            self._page = self._committed = int((tx.state(STREAM) or {}).get("page", 0))
             session = read_session(tx)
         self._replay_acks()
         self.tally.stopped_reason = self._drain_sessions(session)
@@ -239,7 +248,9 @@ class QueueDrain:
     def _take(self, page: QueuePage, session: Session) -> None:
         """Commit the page with everything that it says, then acknowledge it."""
         mark = PageMark(self._page + 1, self._device.lineage, self._client.server_time())
+        commits = self._lease.commits
         with self._transaction("sell.page") as tx:
+            self._check_lineage(tx)
             if not self._device.proven:
                 check_first_items(tx, self._device, page.items)
             applier = PageApplier(tx, mark, self._policy.delete_mode)
@@ -248,6 +259,8 @@ class QueueDrain:
             if applier.ack_keys:
                 tx.witness()
         self._page = mark.number
+        if self._lease.commits > commits:
+            self._committed = mark.number
         self.tally.pages += 1
         self.tally.items.add(applier.tally)
         session.news = session.news or applier.tally.has_news
@@ -255,10 +268,24 @@ class QueueDrain:
         done = self.tally.items.items
         self._progress(STREAM, done, None if page.count_left is None else done + page.count_left)
 
+    def _check_lineage(self, tx: Transaction) -> None:
+        """What is stored here is acknowledged under the device of this warehouse, and no other (SQ2)."""
+        known = read_device(tx)
+        mine = (check_uuid(self._client.device_uuid), self._device.lineage)
+        if known is None or (known.uuid, known.lineage) != mine:
+            stored = "none" if known is None else f"{known.uuid} (lineage {known.lineage})"
+            raise InvariantViolation(
+                "SQ2", f"the page came for device {mine[0]} (lineage {mine[1]}), the warehouse's is {stored}"
+            )
+
     def _acknowledge(self, page: int, keys: list[str]) -> None:
         """Send the keys of a committed page; without a confirmation they stay pending and the run goes on."""
         if not keys:
             return
+        if page > self._committed:
+            raise InvariantViolation(
+                "SQ1", f"page {page} would be acknowledged, the last committed one is {self._committed}"
+            )
         try:
             result = self._client.acknowledge(keys)
         except (Unauthorized, Forbidden):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from rally_pipeline.clock import Clock
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.signalsmith import tables
 from rally_pipeline.warehouse.values import instant_text, json_text
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
 MOST_NOTED = 200
+
+
+def stream_of(sync_id: str) -> str:
+    """The lease under which is decided about a sync."""
+    return f"signalsmith.{sync_id}"
 
 
 class State(StrEnum):
@@ -95,10 +101,33 @@ class Intents:
 
         Raises:
             FenceLost: somebody else decides for this sync now; nothing was written.
+            InvariantViolation: RE1, RE5 or RE6; nothing was written.
         """
+        if lease.stream != stream_of(intent.sync_id):
+            raise InvariantViolation(
+                "RE5", f"an intent of sync {intent.sync_id} under lease '{lease.stream}'"
+            )
+        if (intent.state is State.BOUND) != (intent.run_id is not None):
+            raise InvariantViolation(
+                "RE1", f"the intent is {intent.state} with run {intent.run_id or 'none'}"
+            )
         with self._warehouse.transaction(f"signalsmith.intent.{intent.state}", lease) as transaction:
+            bound = self._bound_run(transaction, intent)
+            if bound is not None and bound != intent.run_id:
+                raise InvariantViolation(
+                    "RE6",
+                    f"request {intent.request} has run {bound} and would get {intent.run_id or 'another'}",
+                )
             self._upsert(transaction, intent)
         return intent
+
+    def _bound_run(self, transaction: Transaction, intent: Intent) -> str | None:
+        table = tables.intents
+        query = select(table.c.run_id).where(
+            table.c.sync_id == intent.sync_id, table.c.request == intent.request
+        )
+        found: str | None = transaction.scalar(query)
+        return found
 
     def claimed(self, sync_id: str, *, besides: str) -> set[str]:
         """Runs that belong to other requests."""

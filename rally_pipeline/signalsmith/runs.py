@@ -26,7 +26,7 @@ from rally_pipeline.signalsmith.errors import (
     SyncGone,
 )
 from rally_pipeline.signalsmith.following import RunFollower, is_overdue, stuck
-from rally_pipeline.signalsmith.intents import Intents, State
+from rally_pipeline.signalsmith.intents import Intents, State, stream_of
 from rally_pipeline.signalsmith.options import Ownership
 from rally_pipeline.signalsmith.records import Run, Sync
 from rally_pipeline.signalsmith.run_history import RunHistory
@@ -123,7 +123,7 @@ class SyncRunner:
         known = self._intents.read(request.sync_id, request.key)
         if known is not None and known.run_id is not None:
             return _Decision(known.run_id, known.origin or ATTACHED)
-        stream = f"signalsmith.{request.sync_id}"
+        stream = stream_of(request.sync_id)
         patience = policy.grace_seconds + 3 * policy.settle_seconds + _clock_change(request)
         with self._warehouse.lease(
             stream, wait_seconds=patience, ttl_seconds=patience + _LEASE_MARGIN_SECONDS

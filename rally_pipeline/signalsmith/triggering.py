@@ -18,6 +18,7 @@ from rally_pipeline.http.errors import (
     ServerFailed,
     Throttled,
 )
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.signalsmith.client import SignalSmithClient
 from rally_pipeline.signalsmith.errors import TriggerUnknown
 from rally_pipeline.signalsmith.intents import Intent, Intents, State
@@ -73,7 +74,7 @@ class Trigger:
         while current.attempts < MOST_TRIGGERS:
             current = self._intents.write(current.sending(), lease)
             try:
-                run = self._send(request)
+                run = self._send(request, current)
             except (Conflict, Rejected) as error:
                 raise RunUnderWay(self._not_sent(current, lease), error) from error
             except ApiError as error:
@@ -85,7 +86,7 @@ class Trigger:
                 if adopted is not None:
                     return adopted, ADOPTED
             else:
-                self._intents.write(current.bound(run.id, TRIGGERED), lease)
+                self._bind(current, run, TRIGGERED, lease)
                 return run, TRIGGERED
         raise TriggerUnknown(
             f"{current.attempts} triggers of sync {request.sync_id} got no answer and no run has appeared: look in"
@@ -103,7 +104,7 @@ class Trigger:
         while True:
             newer = self._newer(intent)
             if len(newer) == 1:
-                self._intents.write(intent.bound(newer[0].id, ADOPTED), lease)
+                self._bind(intent, newer[0], ADOPTED, lease)
                 return newer[0]
             if newer:
                 self._intents.write(replace(intent, state=State.UNKNOWN), lease)
@@ -143,8 +144,21 @@ class Trigger:
         started_by_call = [run for run in newer if run.triggered_by]
         return started_by_call if len(started_by_call) == 1 else newer
 
-    def _send(self, request: RunRequest) -> Run:
+    def _bind(self, intent: Intent, run: Run, origin: str, lease: Lease) -> None:
+        if run.sync_id != intent.sync_id:
+            raise InvariantViolation("RE1", f"run {run.id} is of sync {run.sync_id}, not of {intent.sync_id}")
+        self._intents.write(intent.bound(run.id, origin), lease)
+
+    def _send(self, request: RunRequest, intent: Intent) -> Run:
         """One trigger, sent again only where it is certain that the last one was not applied."""
+        stored = self._intents.read(request.sync_id, request.key)
+        written = stored is not None and (stored.state, stored.attempts) == (State.SENDING, intent.attempts)
+        if not written:
+            raise InvariantViolation(
+                "RE2",
+                f"a trigger of sync {request.sync_id} would be sent while its intent is"
+                f" {stored.state if stored is not None else 'not stored'}",
+            )
         refusals = 0
         while True:
             self._step("signalsmith.trigger:before")

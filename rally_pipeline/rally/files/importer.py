@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.answers import Numbering
 from rally_pipeline.rally.files.endpoints import FileEndpoints
@@ -16,7 +17,7 @@ from rally_pipeline.rally.files.folders import hash_file
 from rally_pipeline.rally.files.headers import arrange
 from rally_pipeline.rally.files.journal import ImportJournal
 from rally_pipeline.rally.files.known import learn_known_records, needed_entities
-from rally_pipeline.rally.files.manifest import AccountingError, FileRecord, FileStatus
+from rally_pipeline.rally.files.manifest import FileRecord, FileStatus
 from rally_pipeline.rally.files.policy import ImportPolicy
 from rally_pipeline.rally.files.problems import FileError, Problem
 from rally_pipeline.rally.files.rejects import rejects_path, write_rejects
@@ -263,7 +264,7 @@ class Importer:
         while (chunk := journal.next_chunk()) is not None:
             record = journal.read()
             if record is None:
-                raise AccountingError(f"the import of {name} vanished from import_files")
+                raise InvariantViolation("IM3", f"the import of {name} vanished from import_files")
             self._progress(f"import {name}", record.uploads, max(record.chunks, record.uploads))
             numbering = Numbering(record.numbering) if record.numbering else None
             uploader.advance(chunk, limit=record.upload_limit, numbering=numbering)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
 
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.manifest import (
     LETTERS,
     OPEN_STATES,
-    AccountingError,
     ChunkState,
     Decision,
     FileRecord,
@@ -117,13 +117,15 @@ class ImportJournal:
         """Close the import and drop what is not needed any more.
 
         Raises:
-            AccountingError: a row has no outcome, or more than one.
+            InvariantViolation: IM3, a row has no outcome, or more than one.
         """
         with self._transaction("finish", lease) as tx:
             counts = self.outcomes.count(tx)
             rows = tx.scalar(select(import_files.c.rows).where(self._of(import_files)))
             if sum(counts.values()) != rows:
-                raise AccountingError(f"{rows} rows, but outcomes of {sum(counts.values())}: {dict(counts)}")
+                raise InvariantViolation(
+                    "IM3", f"{rows} rows, but outcomes of {sum(counts.values())}: {dict(counts)}"
+                )
             tx.execute(
                 update(import_files)
                 .where(self._of(import_files))
@@ -139,7 +141,7 @@ class ImportJournal:
                 tx.execute(delete(import_rejects).where(self._of(import_rejects)))
         record = self.read()
         if record is None:
-            raise AccountingError("the import has no row in import_files")
+            raise InvariantViolation("IM3", "the import has no row in import_files")
         return record
 
     # The uploads
@@ -159,7 +161,7 @@ class ImportJournal:
             return None
         number, round_, state, body, numbers, keys, sent_at, digest = rows[0]
         if sha256(body).hexdigest() != digest:
-            raise AccountingError(f"upload {number} is not what was stored: its bytes were altered (IM1)")
+            raise InvariantViolation("IM1", f"upload {number} is not what was stored: its bytes were altered")
         return StoredChunk(
             number, round_, ChunkState(state), bytes(body), unpack_rows(numbers), cut_keys(keys), sent_at
         )
@@ -174,11 +176,30 @@ class ImportJournal:
             pass
 
     def mark_sending(self, lease: Lease, chunk: StoredChunk, at: datetime) -> None:
-        """The last thing before the POST."""
+        """The last thing before the POST.
+
+        Raises:
+            InvariantViolation: IM1 or IM2; it must not be sent.
+        """
         with self._transaction("send", lease) as tx:
+            self._check_sendable(tx, chunk)
             self._set_chunk(tx, chunk.number, state=ChunkState.SENDING, sent_at=at)
             uploads = import_files.c.uploads + 1
             tx.execute(update(import_files).where(self._of(import_files)).values(uploads=uploads))
+
+    def _check_sendable(self, tx: Transaction, chunk: StoredChunk) -> None:
+        of_chunk = self._of(import_chunks) & (import_chunks.c.chunk == chunk.number)
+        stored = tx.rows(select(import_chunks.c.state, import_chunks.c.body_sha256).where(of_chunk))
+        status = tx.scalar(select(import_files.c.status).where(self._of(import_files)))
+        digest = sha256(chunk.body).hexdigest()
+        if status != FileStatus.OPEN or not stored or stored[0][1] != digest:
+            raise InvariantViolation(
+                "IM1", f"upload {chunk.number} would be sent of a file that is {status}, or with other bytes"
+            )
+        if stored[0][0] != ChunkState.PLANNED:
+            raise InvariantViolation(
+                "IM2", f"upload {chunk.number} would be sent although it is {stored[0][0]}"
+            )
 
     def take_back(self, lease: Lease, chunk: StoredChunk) -> None:
         """The POST certainly did nothing: it may be sent as it is."""
@@ -201,8 +222,8 @@ class ImportJournal:
         if len(decision.outcomes) != len(chunk.rows) or resent != (
             len(decision.resend.lines) if decision.resend else 0
         ):
-            raise AccountingError(
-                f"upload {chunk.number}: {len(chunk.rows)} rows, {len(outcomes)} + {resent} outcomes"
+            raise InvariantViolation(
+                "IM3", f"upload {chunk.number}: {len(chunk.rows)} rows, {len(outcomes)} + {resent} outcomes"
             )
         letters = b"".join(LETTERS.get(outcome, b"-") for outcome in decision.outcomes)
         with self._transaction("decide", lease) as tx:

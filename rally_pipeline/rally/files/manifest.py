@@ -56,11 +56,6 @@ LETTERS = {Outcome.IMPORTED: b"i", Outcome.DUPLICATE: b"d", Outcome.REFUSED: b"r
 """How the outcomes of an upload are stored, one letter a row; `-` is a row that another upload carries."""
 
 
-class AccountingError(Exception):
-    """IM3 does not hold: the outcomes of an import do not add up to its rows. A defect, never a user's
-    mistake."""
-
-
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """A row of `import_files`."""

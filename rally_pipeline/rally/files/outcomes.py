@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select
 
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.cells import Fault
-from rally_pipeline.rally.files.manifest import OPEN_STATES, AccountingError
+from rally_pipeline.rally.files.manifest import OPEN_STATES
 from rally_pipeline.rally.files.problems import Problem
 from rally_pipeline.rally.files.tables import import_chunks, import_rejects, import_row_errors
 from rally_pipeline.rally.files.validation import Outcome
@@ -100,13 +101,13 @@ class RowOutcomes:
         """Rows by outcome.
 
         Raises:
-            AccountingError: an upload is not decided yet.
+            InvariantViolation: IM3, an upload is not decided yet.
         """
         open_chunks = tx.scalar(
             select(func.count()).where(self._of(import_chunks), import_chunks.c.state.in_(OPEN_STATES))
         )
         if open_chunks:
-            raise AccountingError(f"{open_chunks} uploads are not decided yet")
+            raise InvariantViolation("IM3", f"{open_chunks} uploads are not decided yet")
         query = (
             select(import_row_errors.c.outcome, func.count(import_row_errors.c.row_number.distinct()))
             .where(self._of(import_row_errors))

@@ -23,6 +23,7 @@ from rally_pipeline.http.errors import (
     TooLarge,
     Unauthorized,
 )
+from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.answers import Attribution, ImportResult, Numbering, RowText, attribute
 from rally_pipeline.rally.files.cells import Fault
@@ -30,7 +31,6 @@ from rally_pipeline.rally.files.chunks import Chunk, RowEncoder
 from rally_pipeline.rally.files.journal import ImportJournal
 from rally_pipeline.rally.files.known import find_existing
 from rally_pipeline.rally.files.manifest import (
-    AccountingError,
     ChunkState,
     Decision,
     PlannedChunk,
@@ -199,7 +199,7 @@ class Uploader:
         """Read back until two sightings in a row are equal, then send what is missing in a new upload."""
         sent_at = chunk.sent_at
         if sent_at is None:
-            raise AccountingError(f"upload {chunk.number} is {chunk.state} but was never sent")
+            raise InvariantViolation("IM2", f"upload {chunk.number} is {chunk.state} but was never sent")
         before: Sighting | None = None
         for _ in range(self._policy.most_readbacks):
             self._wait(self._policy.quiet_seconds)
