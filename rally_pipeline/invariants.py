@@ -136,12 +136,12 @@ INVARIANTS: Mapping[str, Invariant] = {
     # Rally: import of files
     "IM1": Invariant(
         "an upload is stored with its file before it is sent, and what is sent is what was stored",
-        (f"{_FILES}.journal.ImportJournal.next_chunk", f"{_FILES}.journal.ImportJournal.mark_sending"),
+        (f"{_FILES}.journal.ImportJournal.next_chunk", f"{_FILES}.journal.ImportJournal._check_sendable"),
         _STATUS,
     ),
     "IM2": Invariant(
         "an upload that may have been applied is not sent again",
-        (f"{_FILES}.journal.ImportJournal.mark_sending",),
+        (f"{_FILES}.journal.ImportJournal._check_sendable",),
         _STATUS,
     ),
     "IM3": Invariant(

@@ -178,9 +178,7 @@ def test_a_cursor_from_the_end_of_the_read_is_stopped(
 def test_a_step_over_a_group_that_may_be_cut_is_stopped(
     make_sqlite_world: MakeWorld, monkeypatch: Patch
 ) -> None:
-    world = make_sqlite_world(
-        records={"contacts": 30}, policy={"feed_capacity_floor": 5}, feed_max_limit=5
-    )
+    world = make_sqlite_world(records={"contacts": 30}, policy={"feed_capacity_floor": 5}, feed_max_limit=5)
     world.extract([CONTACTS])
     world.pass_time(600)
     change(world, 12)
