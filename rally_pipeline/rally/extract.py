@@ -31,7 +31,7 @@ from rally_pipeline.rally.passes import (
     unpack_anchors,
 )
 from rally_pipeline.rally.policy import MirrorPolicy
-from rally_pipeline.rally.records import RecordDecoder
+from rally_pipeline.rally.records import DecodedRows, RecordDecoder
 from rally_pipeline.rally.results import ExtractResult
 from rally_pipeline.rally.rows import PageWriter
 from rally_pipeline.rally.spending import Meter
@@ -112,6 +112,8 @@ class Extract:
         self._table = ENTITY_TABLES[entity]
         self._decoder = RecordDecoder(entity)
         self._writer = PageWriter(entity, self._decoder)
+        # A decoder learns as it reads, so each thread has one of its own.
+        self._ahead = RecordDecoder(entity)
         self._tally = _Tally()
 
     def run(self, meter: Meter, *, restart: bool = False) -> ExtractResult:
@@ -172,6 +174,7 @@ class Extract:
                 state=current.state,
                 anchors=anchors,
                 prefetch=self._policy.prefetch,
+                decode_ahead=self._decode_ahead,
             )
             try:
                 yield from reader.pages()
@@ -191,6 +194,14 @@ class Extract:
             if None not in page.ids:
                 break
         return page
+
+    def _decode_ahead(
+        self, rows: list[msgspec.Raw], versions: list[int], begun: datetime
+    ) -> DecodedRows | None:
+        """In a first load nearly every row is decoded; in a later pass it is not known yet which ones will be."""
+        if not self._writer.only_new:
+            return None
+        return self._ahead.decode_rows(rows, versions, synced_at=instant_text(begun))
 
     def _stored_anchors(self, current: _Pass) -> list[Anchors]:
         """The latest pages of an interrupted pass; nothing else may serve as an anchor."""
@@ -246,7 +257,14 @@ class Extract:
             rows, ids, versions = [rows[i] for i in kept], [ids[i] for i in kept], [versions[i] for i in kept]
         open_marks.check(ids)
         written = self._writer.write(
-            tx, rows, ids, versions, synced_at=synced_at, guard="updated_at", nameless=page.nameless
+            tx,
+            rows,
+            ids,
+            versions,
+            synced_at=synced_at,
+            guard="updated_at",
+            nameless=page.nameless,
+            decoded=None if drop else page.decoded,
         )
         if written.older or written.refused:
             hints = [Hint(entity_id, marks.REASON_OLDER) for entity_id in written.older]

@@ -9,16 +9,17 @@ row between the anchor and its end is in it. Without an anchor the pass steps ba
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 
 from rally_pipeline.rally.client import ListPage
-from rally_pipeline.rally.records import key_of, version_of
+from rally_pipeline.rally.records import DecodedRows, keys_of, versions_of
 
 _REMEMBERED_PAGES = 16
 _STALLED_PAGES = 5
@@ -26,6 +27,14 @@ KEY_BYTES = 16
 
 Anchors = dict[bytes, tuple[int, int]]
 """What one page showed: key of a row -> (version, place on the page)."""
+
+
+class DecodeAhead(Protocol):
+    """Decodes the rows of a page while the page before is being stored; None where that would not pay."""
+
+    def __call__(
+        self, rows: list[msgspec.Raw], versions: list[int], begun: datetime
+    ) -> DecodedRows | None: ...
 
 
 class UnorderedList(Exception):
@@ -58,8 +67,8 @@ class PassState:
 
 
 @dataclass(frozen=True, slots=True)
-class PassPage:
-    """A page that counts: its rows, what they are known by, and where the pass stands after it."""
+class _Answer:
+    """A list answer whose rows are recognised by key and version."""
 
     rows: list[msgspec.Raw]
     ids: list[str]
@@ -68,6 +77,19 @@ class PassPage:
     nameless: list[msgspec.Raw]
     """Rows without a usable id."""
     begun: datetime
+    decoded: DecodedRows | None
+    """All rows decoded ahead, or None."""
+
+    @property
+    def received(self) -> int:
+        """Rows of the answer, also those without an id."""
+        return len(self.rows) + len(self.nameless)
+
+
+@dataclass(frozen=True, slots=True)
+class PassPage(_Answer):
+    """A page that counts: its rows, what they are known by, and where the pass stands after it."""
+
     offset: int
     last: bool
     after: PassState
@@ -79,11 +101,6 @@ class PassPage:
     def packed_versions(self) -> bytes:
         """Eight bytes a row."""
         return array("q", self.versions).tobytes()
-
-    @property
-    def received(self) -> int:
-        """Rows of the answer, also those without an id."""
-        return len(self.rows) + len(self.nameless)
 
 
 def unpack_anchors(keys: bytes, versions: bytes) -> Anchors:
@@ -104,11 +121,18 @@ class ListPass:
         state: PassState | None = None,
         anchors: Iterable[Anchors] = (),
         prefetch: bool = True,
+        decode_ahead: DecodeAhead | None = None,
     ) -> None:
+        """`fetch` and `decode_ahead` run in a thread of their own where `prefetch` is on."""
         self._fetch = fetch
+        self._decode_ahead = decode_ahead
         self._overlap = overlap
         self._state = state or PassState()
-        self._anchors: deque[Anchors] = deque(anchors, maxlen=_REMEMBERED_PAGES)
+        self._anchors: deque[Anchors] = deque()
+        self._met: Counter[bytes] = Counter()
+        """On how many of the remembered pages a key stands."""
+        for page in anchors:
+            self._remember(page)
         self._prefetch = prefetch
         self._steps_in_a_row = 0
         self._stalled = 0
@@ -129,12 +153,15 @@ class ListPass:
             yield from self._read(self._ask_later)
             return
         with ThreadPoolExecutor(1, thread_name_prefix="list-page") as executor:
-            yield from self._read(lambda offset: executor.submit(self._fetch, offset).result)
+            yield from self._read(lambda offset: executor.submit(self._ask, offset).result)
 
-    def _ask_later(self, offset: int) -> Callable[[], ListPage]:
-        return lambda: self._fetch(offset)
+    def _ask_later(self, offset: int) -> Callable[[], _Answer]:
+        return lambda: self._ask(offset)
 
-    def _read(self, ask: Callable[[int], Callable[[], ListPage]]) -> Iterator[PassPage]:
+    def _ask(self, offset: int) -> _Answer:
+        return _answer_of(self._fetch(offset), self._decode_ahead)
+
+    def _read(self, ask: Callable[[int], Callable[[], _Answer]]) -> Iterator[PassPage]:
         answer = ask(self._state.offset)
         while True:
             page = self._recognise(answer())
@@ -147,7 +174,7 @@ class ListPass:
             if page.last:
                 return
 
-    def _recognise(self, answer: ListPage) -> PassPage | None:
+    def _recognise(self, answer: _Answer) -> PassPage | None:
         """The page, with the state moved past it; None, with the state moved back, if it has no anchor."""
         page = _page_of(answer, self._state)
         state = self._state
@@ -166,20 +193,28 @@ class ListPass:
             received=state.received + page.received,
         )
         places = range(len(page.keys))
-        self._anchors.append(dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True)))
+        self._remember(dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True)))
         return replace(page, last=page.received < max(largest, self._overlap + 1), after=self._state)
+
+    def _remember(self, page: Anchors) -> None:
+        self._anchors.append(page)
+        self._met.update(page.keys())
+        if len(self._anchors) > _REMEMBERED_PAGES:
+            for key in self._anchors.popleft():
+                self._met[key] -= 1
+                if not self._met[key]:
+                    del self._met[key]
 
     def _is_anchored(self, page: PassPage) -> bool:
         """Whether an unchanged row of an earlier page is on this one; and whether such rows kept their order."""
         anchored = False
         known: set[bytes] = set()
         here = dict(zip(page.keys, page.versions, strict=True))
-        for earlier in self._anchors:
-            common = earlier.keys() & here.keys()
-            if not common:
-                continue
+        met_before = self._met.keys() & here.keys()
+        in_order = [key for key in page.keys if key in met_before] if met_before else []
+        for earlier in self._anchors if in_order else ():
             place_before = -1
-            for key in page.keys if len(common) > 1 else common:
+            for key in in_order:
                 seen_version, place = earlier.get(key, (None, -1))
                 if seen_version == here[key]:
                     if place < place_before:
@@ -223,7 +258,7 @@ def read_unordered(
         before = len(met)
         offset, largest, ended = 0, 0, False
         while not ended:
-            page = _page_of(fetch(offset), replace(state, offset=offset))
+            page = _page_of(_answer_of(fetch(offset)), replace(state, offset=offset))
             met.update(page.keys)
             offset += page.received
             largest = max(largest, page.received)
@@ -243,18 +278,32 @@ def read_unordered(
         quiet = quiet + 1 if len(met) == before else 0
 
 
-def _page_of(answer: ListPage, state: PassState) -> PassPage:
-    rows, ids, nameless = _split(answer)
+def _page_of(answer: _Answer, state: PassState) -> PassPage:
     return PassPage(
-        rows=rows,
-        ids=ids,
-        keys=[key_of(entity_id) for entity_id in ids],
-        versions=[version_of(memoryview(raw)) for raw in rows],
-        nameless=nameless,
+        rows=answer.rows,
+        ids=answer.ids,
+        keys=answer.keys,
+        versions=answer.versions,
+        nameless=answer.nameless,
         begun=answer.begun,
+        decoded=answer.decoded,
         offset=state.offset,
         last=False,
         after=state,
+    )
+
+
+def _answer_of(page: ListPage, decode_ahead: DecodeAhead | None = None) -> _Answer:
+    rows, ids, nameless = _split(page)
+    versions = versions_of(rows)
+    return _Answer(
+        rows=rows,
+        ids=ids,
+        keys=keys_of(ids),
+        versions=versions,
+        nameless=nameless,
+        begun=page.begun,
+        decoded=decode_ahead(rows, versions, page.begun) if decode_ahead is not None else None,
     )
 
 

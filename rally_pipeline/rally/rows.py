@@ -11,13 +11,14 @@ import msgspec
 from sqlalchemy import select
 
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.records import RecordDecoder
+from rally_pipeline.rally.records import DecodedRows, RecordDecoder
 from rally_pipeline.rally.tables import ENTITY_TABLES
 from rally_pipeline.warehouse.tables import quarantine
 
 if TYPE_CHECKING:
     from rally_pipeline.warehouse import Transaction
 
+_MOSTLY = 0.9
 BOOKKEEPING = ("_version", "_synced_at")
 """Columns whose change alone causes no write."""
 
@@ -44,6 +45,12 @@ class PageWriter:
         self._decoder = decoder
         self._table = ENTITY_TABLES[entity]
         self._poison: set[str] = set()
+        self._only_new = False
+
+    @property
+    def only_new(self) -> bool:
+        """Whether the rows of the latest write were all new, as in a first load: then the next ones mostly are, too."""
+        return self._only_new
 
     def write(
         self,
@@ -55,29 +62,26 @@ class PageWriter:
         synced_at: str,
         guard: str | None,
         nameless: Sequence[msgspec.Raw] = (),
+        decoded: DecodedRows | None = None,
     ) -> Written:
         """Write the records; `guard` names the column by which an older record is refused.
 
+        `decoded`: all of `raws` as rows, where the caller has them already.
+
         A record that cannot be stored goes to quarantine with its reason; the others go on.
         """
-        written = Written()
-        stored = tx.versions(self._table, ids)
-        fresh = [
-            place
-            for place, (entity_id, version) in enumerate(zip(ids, versions, strict=True))
-            if stored.get(entity_id) != version
-        ]
-        written.unchanged = len(ids) - len(fresh)
+        written, total = Written(), len(ids)
+        fresh = self._find_fresh(tx, ids, versions)
+        written.unchanged = total - len(fresh)
         if fresh:
-            self._write_fresh(
-                tx,
-                [raws[place] for place in fresh],
-                [ids[place] for place in fresh],
-                [versions[place] for place in fresh],
-                synced_at,
-                guard,
-                written,
-            )
+            if len(fresh) < total:
+                raws = [raws[place] for place in fresh]
+                ids = [ids[place] for place in fresh]
+                versions = [versions[place] for place in fresh]
+                decoded = None
+            if decoded is None:
+                decoded = self._decoder.decode_rows(raws, versions, synced_at=synced_at)
+            self._write_fresh(tx, raws, ids, decoded, guard, written)
         for raw in nameless:
             held = bytes(memoryview(raw))
             key = f"hash:{blake2b(held, digest_size=16).hexdigest()}"
@@ -85,21 +89,33 @@ class PageWriter:
             written.quarantined += key not in self._poison
             self._poison.add(key)
         if fresh and self._has_quarantined(tx):
-            self._release(tx, [ids[place] for place in fresh if ids[place] not in written.refused])
+            self._release(tx, [entity_id for entity_id in ids if entity_id not in written.refused])
+        # Pages of a pass overlap by a few rows.
+        self._only_new = written.inserted > _MOSTLY * total
         return written
+
+    def _find_fresh(self, tx: Transaction, ids: Sequence[str], versions: Sequence[int]) -> Sequence[int]:
+        """Places of the rows whose version is not the stored one; the upsert compares contents once more."""
+        if self._only_new:
+            return range(len(ids))
+        stored = tx.versions(self._table, ids)
+        return [
+            place
+            for place, (entity_id, version) in enumerate(zip(ids, versions, strict=True))
+            if stored.get(entity_id) != version
+        ]
 
     def _write_fresh(
         self,
         tx: Transaction,
-        raws: list[msgspec.Raw],
-        ids: list[str],
-        versions: list[int],
-        synced_at: str,
+        raws: Sequence[msgspec.Raw],
+        ids: Sequence[str],
+        decoded: DecodedRows,
         guard: str | None,
         written: Written,
     ) -> None:
-        """Decode and upsert; what cannot be stored goes to quarantine."""
-        rows, places, refused = self._decoder.decode_rows(raws, versions, synced_at=synced_at)
+        """Upsert; what cannot be stored goes to quarantine."""
+        rows, places, refused = decoded
         result = tx.upsert(self._table, self._decoder.columns, rows, guard=guard, touch=BOOKKEEPING)
         written.inserted = result.inserted
         written.updated = result.updated

@@ -17,7 +17,6 @@ from rally_pipeline.rally.tables import ENTITY_TABLES, extract_pages
 if TYPE_CHECKING:
     from rally_pipeline.warehouse import Transaction
 
-_CHUNK = 5_000
 _PAGES_AT_ONCE = 16
 
 
@@ -28,7 +27,7 @@ def mark_unmet(tx: Transaction, entity: Entity, generation: int, *, seen: dateti
     """
     met = MetKeys(_packed_keys(tx, entity, generation))
     unmet = 0
-    for ids in stored_ids(tx, entity):
+    for ids in tx.live_keys(ENTITY_TABLES[entity]):
         hints = [Hint(entity_id, REASON_ABSENT) for entity_id in met.missing(ids)]
         unmet += add_marks(tx, entity, hints, seen=seen)
     return unmet
@@ -44,21 +43,6 @@ def _packed_keys(tx: Transaction, entity: Entity, generation: int) -> Iterator[b
     while rows := tx.rows(statement.where(extract_pages.c.page > after).limit(_PAGES_AT_ONCE)):
         yield from (keys for _, keys in rows)
         after = rows[-1][0]
-
-
-def stored_ids(tx: Transaction, entity: Entity) -> Iterator[list[str]]:
-    """Ids of the rows that count as present, in chunks, ascending."""
-    table = ENTITY_TABLES[entity]
-    statement = select(table.c.id).where(table.c["_deleted_at"].is_(None)).order_by(table.c.id).limit(_CHUNK)
-    last: str | None = None
-    while True:
-        chunk = statement if last is None else statement.where(table.c.id > last)
-        ids = [row[0] for row in tx.rows(chunk)]
-        if ids:
-            yield ids
-        if len(ids) < _CHUNK:
-            return
-        last = ids[-1]
 
 
 class MetKeys:

@@ -26,7 +26,7 @@ from rally_pipeline.rally.results import Comparison
 from rally_pipeline.rally.rows import BOOKKEEPING
 from rally_pipeline.rally.spending import Meter
 from rally_pipeline.rally.tables import ENTITY_TABLES
-from rally_pipeline.rally.unmet import MetKeys, stored_ids
+from rally_pipeline.rally.unmet import MetKeys
 from rally_pipeline.warehouse.values import instant_text
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Verifier:
     def _find_extra(self, met: bytes, findings: _Findings, lease: Lease | None) -> None:
         keys = MetKeys([met])
         with self._warehouse.reading() as tx:
-            chunks = [extra for ids in stored_ids(tx, self._entity) if (extra := keys.missing(ids))]
+            chunks = [extra for ids in tx.live_keys(self._table) if (extra := keys.missing(ids))]
             in_flight = set().union(*(marks.marked_among(tx, self._entity, extra) for extra in chunks))
         for extra in chunks:
             self._note(dict.fromkeys(extra, EXTRA), in_flight, findings, lease)

@@ -30,7 +30,7 @@ from rally_pipeline.warehouse.sessions import STAGES
 from rally_pipeline.warehouse.types import Json
 from rally_pipeline.warehouse.values import canonical_json
 
-MINIMUM_VERSION = 13
+MINIMUM_VERSION = 14
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 300
 
@@ -158,6 +158,20 @@ class PostgresBulk:
                 statements.fetch(table, tuple(columns)), _key_lists(table, keys)
             ).fetchall()
         return _split_keys(table, columns, found)
+
+    def near(self, table: sa.Table, columns: Sequence[str], key: Key, limit: int) -> list[tuple[Key, Row]]:
+        """The row with this key and up to `limit` rows that lie behind it; nothing if it is not stored."""
+        bound = [key] if len(primary_key(table)) == 1 else [*key]
+        with _spoken():
+            found = self._driver.execute(statements.near(table, tuple(columns)), [*bound, limit]).fetchall()
+        return _split_keys(table, columns, found)
+
+    def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]:
+        """See `Transaction.live_keys`."""
+        with _spoken(), self._driver.cursor(name="rally_live_keys") as cursor:
+            cursor.execute(statements.live(table))
+            while rows := cursor.fetchmany(batch):
+                yield [_key(row) for row in rows]
 
     def page(
         self, table: sa.Table, columns: Sequence[str], after: Key | None, limit: int

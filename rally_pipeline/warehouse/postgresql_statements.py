@@ -129,6 +129,23 @@ def fetch(table: sa.Table, columns: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=512)
+def near(table: sa.Table, columns: tuple[str, ...]) -> str:
+    """Rows by their place in the table: those that one page brought lie together until they are changed."""
+    keys = primary_key(table)
+    match = " AND ".join(f"{quote(name)} = %s::{column_type(table, name)}" for name in keys)
+    first = f"(SELECT ctid FROM {quote(table.name)} WHERE {match})"
+    return (
+        f"SELECT {neutral(table, (*keys, *columns))} FROM {quote(table.name)} WHERE ctid >= {first} LIMIT %s"
+    )
+
+
+@lru_cache(maxsize=512)
+def live(table: sa.Table) -> str:
+    bound = f" WHERE {quote(DELETED_AT)} IS NULL" if DELETED_AT in table.columns else ""
+    return f"SELECT {neutral(table, primary_key(table))} FROM {quote(table.name)}{bound}"
+
+
+@lru_cache(maxsize=512)
 def page(table: sa.Table, columns: tuple[str, ...], bounded: bool) -> str:
     keys = primary_key(table)
     marks = ", ".join(f"%s::{column_type(table, name)}" for name in keys)

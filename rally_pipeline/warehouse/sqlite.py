@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter, length_hint
 from pathlib import Path
@@ -225,6 +225,19 @@ class SqliteBulk:
         cursor = self._driver.execute(_fetch_sql(table, tuple(columns)), (_key_list(keys),))
         return _split_keys(table, columns, cursor.fetchall())
 
+    def near(self, table: sa.Table, columns: Sequence[str], key: Key, limit: int) -> list[tuple[Key, Row]]:
+        """The row with this key and up to `limit` rows written after it; nothing if it is not stored."""
+        bound = (key,) if len(primary_key(table)) == 1 else tuple(key)
+        cursor = self._driver.execute(_near_sql(table, tuple(columns)), (*bound, limit))
+        return _split_keys(table, columns, cursor.fetchall())
+
+    def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]:
+        """See `Transaction.live_keys`."""
+        cursor = self._driver.execute(_live_sql(table))
+        single = len(primary_key(table)) == 1
+        while rows := cursor.fetchmany(batch):
+            yield [row[0] for row in rows] if single else rows
+
     def page(
         self, table: sa.Table, columns: Sequence[str], after: Key | None, limit: int
     ) -> list[tuple[Key, Row]]:
@@ -313,6 +326,21 @@ def _fetch_sql(table: sa.Table, columns: tuple[str, ...]) -> str:
     # CROSS JOIN fixes the order: one index lookup per key.
     wanted = _names((*keys, *columns), "t.")
     return f"SELECT {wanted} FROM json_each(?) AS j CROSS JOIN {_quote(table.name)} AS t ON {match}"
+
+
+@lru_cache(maxsize=512)
+def _near_sql(table: sa.Table, columns: tuple[str, ...]) -> str:
+    keys = primary_key(table)
+    match = " AND ".join(f"{_quote(name)} = ?" for name in keys)
+    name = _quote(table.name)
+    first = f"(SELECT rowid FROM {name} WHERE {match})"
+    return f"SELECT {_names((*keys, *columns))} FROM {name} WHERE rowid >= {first} ORDER BY rowid LIMIT ?"
+
+
+@lru_cache(maxsize=512)
+def _live_sql(table: sa.Table) -> str:
+    bound = f" WHERE {_quote(DELETED_AT)} IS NULL" if DELETED_AT in table.columns else ""
+    return f"SELECT {_names(primary_key(table))} FROM {_quote(table.name)}{bound}"
 
 
 @lru_cache(maxsize=512)

@@ -18,6 +18,7 @@ from rally_pipeline.warehouse.tables import sync_state
 
 _OF_STREAM = sync_state.c.stream == sa.bindparam("of_stream")
 _GET_STATE = sa.select(sync_state.c.value).where(_OF_STREAM)
+_NEIGHBOURS_FROM = 20
 _SET_STATE = sync_state.update().where(_OF_STREAM)
 
 
@@ -31,6 +32,12 @@ class Bulk(Protocol):
     def fetch(
         self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]
     ) -> list[tuple[Key, Row]]: ...
+
+    def near(
+        self, table: sa.Table, columns: Sequence[str], key: Key, limit: int
+    ) -> list[tuple[Key, Row]]: ...
+
+    def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]: ...
 
     def page(
         self, table: sa.Table, columns: Sequence[str], after: Key | None, limit: int
@@ -152,12 +159,28 @@ class Transaction:
         return [tuple(row[position] for position in positions) for row in fresh]
 
     def versions(self, table: sa.Table, keys: Sequence[Key], column: str = "_version") -> dict[Key, Any]:
-        """The stored value of `column` for those of `keys` that are stored, in storage-neutral form."""
-        return {key: row[0] for key, row in self._bulk.fetch(table, (column,), keys)}
+        """The stored value of `column` for those of `keys` that are stored, in storage-neutral form.
+
+        Keys that come in the order in which their rows were written, as the pages of a list mostly do, are found
+        together: rows beside the first one are read in one go, and only what is not among them is looked up.
+        """
+        if len(keys) < _NEIGHBOURS_FROM:
+            return {key: row[0] for key, row in self._bulk.fetch(table, (column,), keys)}
+        wanted = set(keys)
+        beside = self._bulk.near(table, (column,), keys[0], len(keys))
+        found = {key: row[0] for key, row in beside if key in wanted}
+        if len(found) < len(wanted):
+            missing = [key for key in keys if key not in found] if found else keys
+            found.update((key, row[0]) for key, row in self._bulk.fetch(table, (column,), missing))
+        return found
 
     def fetch(self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]) -> dict[Key, Row]:
         """The stored rows with these keys, in storage-neutral form."""
         return dict(self._bulk.fetch(table, columns, keys))
+
+    def live_keys(self, table: sa.Table, *, batch: int = 5_000) -> Iterator[list[Key]]:
+        """The keys of all rows that are not marked deleted, in no order, `batch` at a time."""
+        yield from self._bulk.live_keys(table, batch)
 
     def scan(
         self, table: sa.Table, columns: Sequence[str], *, batch: int = 1_000
