@@ -107,7 +107,7 @@ class ChangeReader:
                 continue
             self._checks.check_known(state, page)
             kept = self._kept(state, page, position)
-            ends = not page.entries or page.entries[-1].changed_at <= position
+            ends = not _has_news(page.entries, position) and not _has_news(kept, position)
             self._record(state, page, kept, ends=ends)
             self._progress(FEED_STREAM, self.tally.received, None)
             if ends:
@@ -169,24 +169,38 @@ class ChangeReader:
         return self._whole_group(page, parse_instant(position), last)
 
     def _whole_group(self, page: ChangePage, position: datetime, last: str) -> list[ChangeEntry]:
-        """A page full of one time. Prove that it is not cut, or fetch the rest of the group."""
+        """A page full of one time. Prove that it is not cut, or fetch the rest of the group.
+
+        A page that only repeats the group at `position` (inclusive or finer comparing servers do that) hides what
+        comes later: then the next group is fetched as well, or the read could never pass this one.
+        """
         earlier = position - self._policy.overlap
         if self._ask(earlier).received > page.received:
             self._proven_group = last
             return page.entries
-        found = page.entries
+        found, reach = page.entries, []
         for entity in Entity:
             part = self._ask(position, entity)
-            beyond = bool(part.entries) and part.entries[-1].changed_at > last
-            whole = beyond or part.received < page.received
-            if not whole and self._ask(earlier, entity).received <= part.received:
+            beyond = [entry.changed_at for entry in part.entries if entry.changed_at > last]
+            full = part.received >= page.received
+            if full and not beyond and self._ask(earlier, entity).received <= part.received:
                 raise SnapshotRequired(
                     f"more {entity.value} changed at {last[:19]} UTC than a feed page can hold"
                     f" ({part.received} entries), so some cannot be read"
                 )
-            found = _union(found, [entry for entry in part.entries if entry.changed_at <= last])
-        self._proven_group = last
-        return found
+            if full and beyond:
+                # The group at the end of a full page may be cut, so this entity is known up to the one before.
+                reach.append(max((time for time in beyond if time < beyond[-1]), default=last))
+            found = _union(found, part.entries)
+        until = last
+        if last <= instant_text(position):
+            until = min((entry.changed_at for entry in found if entry.changed_at > last), default=last)
+            if until > min(reach, default=until):
+                raise SnapshotRequired(
+                    f"more changed at {last[:19]} UTC than the feed lets anybody step over"
+                )
+        self._proven_group = until
+        return [entry for entry in found if entry.changed_at <= until]
 
     # ------------------------------------------------------------------ a window behind the cursor
 
@@ -209,7 +223,7 @@ class ChangeReader:
             page = self._ask(parse_instant(position))
             met.update(entry.id for entry in page.entries)
             kept = self._kept(state, page, position)
-            ends = not page.entries or page.entries[-1].changed_at <= position
+            ends = not _has_news(page.entries, position) and not _has_news(kept, position)
             self._record(state, page, kept, ends=ends, store=False)
             if ends or required(state.position) >= until:
                 break
@@ -291,6 +305,10 @@ class ChangeReader:
         with self._warehouse.transaction("rally.feed.give-up", self._lease) as tx:
             require_snapshot(tx, reason, since=now)
             state.store(tx)
+
+
+def _has_news(entries: list[ChangeEntry], position: str) -> bool:
+    return bool(entries) and entries[-1].changed_at > position
 
 
 def _union(first: list[ChangeEntry], second: list[ChangeEntry]) -> list[ChangeEntry]:

@@ -41,10 +41,16 @@ class FeedChecks:
         age = parse_instant(required(state.read_started)) - cursor
         if age.total_seconds() < self._policy.retention_probe_seconds + self._policy.overlap_seconds:
             return
-        self.check_reach(cursor)
+        if self.check_reach(cursor):
+            return
+        raise SnapshotRequired(
+            f"the feed shows no entry at all, so changes since {cursor:%Y-%m-%d %H:%M} UTC may have been forgotten"
+        )
 
-    def check_reach(self, start: datetime) -> None:
+    def check_reach(self, start: datetime) -> bool:
         """Refuse a stretch whose beginning the feed has already forgotten.
+
+        Returns False where nobody can tell, since the feed is empty.
 
         Raises:
             SnapshotRequired: the oldest entry is later than `start` and is not the tenant's first.
@@ -53,12 +59,13 @@ class FeedChecks:
             oldest = self._client.changes(datetime(1970, 1, 1, tzinfo=UTC), limit=1).entries[:1]
         except Rejected:
             # A server that refuses what it has forgotten will refuse the read itself, if it must.
-            return
+            return True
         if oldest and oldest[0].id > 1 and oldest[0].changed_at > instant_text(start):
             raise SnapshotRequired(
                 f"the feed's oldest entry is of {oldest[0].changed_at[:16]} UTC, so changes since"
                 f" {start:%Y-%m-%d %H:%M} UTC may have been forgotten"
             )
+        return bool(oldest)
 
     def check_known(self, state: FeedState, page: ChangePage) -> None:
         """Entries that were recorded long enough ago must still be there; else the feed was cut or replaced.

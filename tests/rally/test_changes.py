@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.tables import changes, feed_windows
+from rally_pipeline.settings import DeleteMode
 from tests.rally.conftest import MakeWorld
 from tests.rally.world import Crash, World
 
@@ -27,6 +28,7 @@ def touch(world: World, number: int, *, entity: str = "contacts", start: int = 0
         world.sandbox.rally.update(entity, entity_id, {"notes": f"touched {number}"})
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize("first_group", range(1, 10))
 def test_a_tie_group_across_a_page_end_is_read_whole(make_sqlite_world: MakeWorld, first_group: int) -> None:
     """The page ends after ten entries, inside the second group."""
@@ -46,6 +48,7 @@ def test_a_tie_group_across_a_page_end_is_read_whole(make_sqlite_world: MakeWorl
     assert world.differences() == []
 
 
+@pytest.mark.fault("F2")
 def test_a_tie_group_larger_than_a_page_is_read_entity_by_entity_or_ends_in_a_full_extract(
     make_sqlite_world: MakeWorld,
 ) -> None:
@@ -72,6 +75,33 @@ def test_a_tie_group_larger_than_a_page_is_read_entity_by_entity_or_ends_in_a_fu
     assert world.mirror.coverage().problem is None
 
 
+@pytest.mark.parametrize(
+    "server", [{"feed_since": "inclusive"}, {"feed_compare_digits": 7}], ids=["inclusive", "finer"]
+)
+def test_a_full_page_that_only_repeats_a_group_does_not_end_the_read(
+    make_sqlite_world: MakeWorld, server: dict[str, Any]
+) -> None:
+    """Found by `python -m tests.simulation rally --histories 1 --seed 23`: what came later was never read."""
+    world = make_sqlite_world(
+        records={"contacts": 20, "companies": 20},
+        feed_max_limit=10,
+        **server,
+        policy={"feed_capacity_floor": 10, "overlap_seconds": 5},
+    )
+    world.extract()
+    world.pass_time(60.5)
+    touch(world, 6)
+    touch(world, 6, entity="companies")
+    world.pass_time(1)
+    touch(world, 3, start=10)
+    touch(world, 3, entity="companies", start=10)
+    world.pass_time(60)
+    result, _ = world.catch_up()
+    assert result.recorded == 18
+    assert world.differences() == []
+
+
+@pytest.mark.fault("F3")
 def test_a_late_entry_behind_the_position_is_found_and_its_lateness_reported(
     make_sqlite_world: MakeWorld,
 ) -> None:
@@ -95,6 +125,7 @@ def test_a_late_entry_behind_the_position_is_found_and_its_lateness_reported(
     assert world.differences() == []
 
 
+@pytest.mark.fault("F17")
 def test_an_entry_later_than_the_overlap_is_repaired_and_counted_by_the_comparison(
     make_world: MakeWorld,
 ) -> None:
@@ -114,6 +145,7 @@ def test_an_entry_later_than_the_overlap_is_repaired_and_counted_by_the_comparis
     assert world.mirror.status().reconcile_repairs == 0
 
 
+@pytest.mark.fault("P1")
 def test_a_crash_at_any_step_loses_and_doubles_nothing(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(
         records={"contacts": 40, "companies": 20}, feed_max_limit=12, policy={"feed_capacity_floor": 10}
@@ -212,6 +244,7 @@ def test_a_window_older_than_the_retention_is_an_error_never_an_empty_success(
         world.mirror.read_changes(start, start + timedelta(hours=1))
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize("answer", ["silent", "error"])
 def test_a_pause_longer_than_the_retention_asks_for_a_full_extract(
     make_sqlite_world: MakeWorld, answer: str
@@ -238,6 +271,24 @@ def test_a_pause_longer_than_the_retention_asks_for_a_full_extract(
     assert world.differences() == []
 
 
+@pytest.mark.parametrize("mode", ["hard", "soft"])
+def test_a_feed_that_has_forgotten_everything_asks_for_a_full_extract(
+    make_sqlite_world: MakeWorld, mode: str
+) -> None:
+    """Found by `python -m tests.simulation rally --histories 1 --seed 125`: an empty feed was taken for a quiet one."""
+    world = make_sqlite_world(
+        records={"contacts": 40}, policy={"overlap_seconds": 60, "delete_mode": DeleteMode(mode)}
+    )
+    world.extract()
+    world.sandbox.rally.switch(retention_seconds=7_200)
+    world.sandbox.rally.delete("contacts", world.sandbox.rally.ids("contacts")[0])
+    world.pass_time(8_000)
+    result, _ = world.catch_up()
+    assert "no entry at all" in (result.snapshot_required or "")
+    assert world.differences() == []
+
+
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("first", "reason"), [(1, "ids start over"), (None, "came again with other content")]
 )
@@ -261,6 +312,7 @@ def test_ids_that_start_over_ask_for_a_full_extract(
     assert world.differences() == []
 
 
+@pytest.mark.fault("F14")
 def test_a_feed_that_was_cleared_asks_for_a_full_extract(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"contacts": 40}, policy={"overlap_seconds": 300})
     world.extract()
@@ -273,6 +325,7 @@ def test_a_feed_that_was_cleared_asks_for_a_full_extract(make_sqlite_world: Make
     assert "are gone from the feed" in (world.mirror.read_changes().snapshot_required or "")
 
 
+@pytest.mark.fault("F13")
 def test_a_future_entry_does_not_pull_the_cursor_forward(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"contacts": 30}, ahead_seconds=7_200, ahead_share=1.0)
     world.extract()
@@ -287,6 +340,7 @@ def test_a_future_entry_does_not_pull_the_cursor_forward(make_sqlite_world: Make
     assert world.differences() == []
 
 
+@pytest.mark.fault("F12")
 def test_an_unknown_entry_is_parked_and_nothing_else_is_held_up(make_world: MakeWorld) -> None:
     world = make_world(records={"contacts": 30})
     world.extract()
@@ -319,6 +373,7 @@ def test_one_poll_is_one_request_and_names_the_windows(make_sqlite_world: MakeWo
     assert recorded(world) == 0
 
 
+@pytest.mark.fault("C7", "H30")
 def test_a_server_clock_that_is_set_back_loses_nothing(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"contacts": 60}, policy={"overlap_seconds": 60})
     world.extract()
