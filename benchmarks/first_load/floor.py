@@ -34,7 +34,7 @@ def load(*, url: str, database: str, page_size: int, stage: str) -> dict[str, An
 
     def write(records: list[Record]) -> None:
         nonlocal newest
-        newest = max(newest, max(record["updatedAt"] for record in records))
+        newest = max(newest, *(record["updatedAt"] for record in records))
         table.write(records, newest)
 
     pages = (orjson.loads(body) for body in list_pages(url, page_size, updated_since=since))
@@ -53,7 +53,7 @@ def look_first(*, url: str, database: str, page_size: int, stage: str) -> dict[s
 
     def write(records: list[Record]) -> None:
         nonlocal newest, written
-        newest = max(newest, max(record["updatedAt"] for record in records))
+        newest = max(newest, *(record["updatedAt"] for record in records))
         written += len(records)
         table.write(records, newest)
 

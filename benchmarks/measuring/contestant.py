@@ -39,6 +39,10 @@ class Sample:
 class NotFinished(Exception):
     """The time limit ended the work."""
 
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"not finished in {limit:.0f} s")
+        self.limit = limit
+
 
 class ContestantFailed(Exception):
     """The contestant's process ended with an error; the message holds its last words."""
@@ -78,7 +82,7 @@ def run_contestant(
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise NotFinished(f"not finished in {limit:.0f} s") from None
+        raise NotFinished(limit) from None
     if process.returncode:
         raise ContestantFailed(f"{entry}: {errors[-2_000:]}")
     return Sample(**json.loads(output.splitlines()[-1]))

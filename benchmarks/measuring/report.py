@@ -22,6 +22,8 @@ class Series:
     samples: list[Sample] = field(default_factory=list)
     note: str = ""
     """Why there is no sample, or fewer than rounds."""
+    limit: float | None = None
+    """The seconds after which it was ended."""
 
     @property
     def finished(self) -> bool:
@@ -48,6 +50,8 @@ class Series:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         made: dict[str, Any] = {"case": self.case, "contestant": self.contestant, "note": self.note}
+        if self.limit is not None:
+            made["ended_after"] = self.limit
         if self.samples:
             made |= {
                 "rounds": len(self.samples),
@@ -73,6 +77,8 @@ class Goal:
     unit: str = "×"
     floor_only: bool = False
     """The value is a lower bound, since the peer was not finished."""
+    cpu: float | None = None
+    """The same figure by CPU seconds: what holds on a busy machine too."""
 
     @property
     def met(self) -> bool | None:
@@ -80,8 +86,8 @@ class Goal:
             return None
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
-    def line(self) -> tuple[str, str, str, str]:
-        """Text, value, bound, verdict."""
+    def line(self) -> tuple[str, ...]:
+        """Text, value, the same by CPU seconds, bound, verdict."""
         sign = "≤" if self.at_most else "≥"
         shown = (
             "-"
@@ -89,7 +95,8 @@ class Goal:
             else f"{'> ' if self.floor_only else ''}{_figure(self.value)} {self.unit}"
         )
         verdict = {True: "met", False: "MISSED", None: "not measured"}[self.met]
-        return self.text, shown, f"{sign} {_figure(self.bound)} {self.unit}", verdict
+        by_cpu = "" if self.cpu is None else f"{_figure(self.cpu)} {self.unit}"
+        return self.text, shown, by_cpu, f"{sign} {_figure(self.bound)} {self.unit}", verdict
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -100,6 +107,7 @@ class Goal:
             "at_most": self.at_most,
             "unit": self.unit,
             "lower_bound_only": self.floor_only,
+            "by_cpu": self.cpu,
             "met": self.met,
         }
 
@@ -118,6 +126,24 @@ class Report:
         """The series, if it has a sample."""
         found = [one for one in self.series if (one.case, one.contestant) == (case, contestant)]
         return found[0] if found and found[0].finished else None
+
+    def ratio(
+        self, case: str, numerator: str, denominator: str, bound: float, *, at_most: bool
+    ) -> list[Goal]:
+        """Wall seconds of the one over those of the other; nothing where one of them did not take part.
+
+        For a numerator that was ended at its time limit, the limit counts: the ratio is at least that.
+        """
+        above, below = self.find(case, numerator), self.find(case, denominator)
+        if below is None:
+            return []
+        text = f"{case}: {numerator} / {denominator}"
+        if above is not None:
+            return [Goal(text, above.wall / below.wall, bound, at_most, cpu=above.cpu / below.cpu)]
+        ended = [one.limit for one in self.series if (one.case, one.contestant) == (case, numerator)]
+        if not ended or ended[0] is None:
+            return []
+        return [Goal(text, ended[0] / below.wall, bound, at_most, floor_only=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -151,7 +177,7 @@ class Report:
 
 def show_goals(goals: Iterable[Goal]) -> str:
     """The table of ratios."""
-    return table(("goal", "measured", "bound", ""), (goal.line() for goal in goals))
+    return table(("goal", "measured", "by CPU", "bound", ""), (goal.line() for goal in goals))
 
 
 def table(header: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:

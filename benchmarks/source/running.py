@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -39,7 +40,10 @@ class RunningSource:
 def running_source(rows: int) -> Iterator[RunningSource]:
     """A server with `rows` contacts for the block."""
     command = [sys.executable, "-m", "benchmarks.source.server", str(rows)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+    ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         yield RunningSource(int(process.stdout.readline()))

@@ -11,6 +11,7 @@ import socket
 import socketserver
 import sys
 import threading
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import accumulate
@@ -54,6 +55,7 @@ class Source:
         self._listing = Listing(self._records)
         self._updated = Listing([])
         self._feed: list[tuple[str, bytes]] = []
+        self._places: dict[bytes, int] | None = None
         self.requests = {}
 
     def change(self, count: int, entries: int) -> None:
@@ -67,15 +69,16 @@ class Source:
         for place, moment in enumerate(moments):
             number = numbers[place % count]
             newest[number] = moment
+            changed_at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
             entry = {
                 "id": place + 1,
                 "entityType": "contact",
                 "entityId": guid(number),
                 "action": "updated",
-                "changedAt": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "changedAt": changed_at,
                 "changedBy": "maya@example.org",
             }
-            self._feed.append((entry["changedAt"], json.dumps(entry).encode()))
+            self._feed.append((changed_at, json.dumps(entry).encode()))
         for number, moment in newest.items():
             self._records[number] = serialise(contact(number, moment, revision=1))
         self._listing = Listing(self._records)
@@ -92,13 +95,18 @@ class Source:
             listing = self._updated if since >= self._newest else self._listing
             return listing.page(offset, limit)
         if path == "/sync/changes":
-            since = _comparable(query["since"][0])
-            found = [entry for moment, entry in self._feed if moment > since][:limit]
-            return [b"[", b",".join(found), b"]"]
-        if path.startswith("/contacts/"):
-            wanted = path.removeprefix("/contacts/").encode()
-            return next(([record] for record in self._records if record[7:43] == wanted), None)
-        return None
+            return self._changes(_comparable(query["since"][0]), limit)
+        return self._single(path.removeprefix("/contacts/").encode())
+
+    def _changes(self, since: str, limit: int) -> list[bytes | memoryview]:
+        first = bisect_right(self._feed, since, key=lambda entry: entry[0])
+        return [b"[", b",".join(entry for _, entry in self._feed[first : first + limit]), b"]"]
+
+    def _single(self, wanted: bytes) -> list[bytes | memoryview] | None:
+        if self._places is None:
+            self._places = {record[7:43]: place for place, record in enumerate(self._records)}
+        place = self._places.get(wanted)
+        return None if place is None else [self._records[place]]
 
 
 def _comparable(since: str) -> str:
