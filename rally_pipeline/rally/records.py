@@ -36,6 +36,10 @@ _INT64_END = 2**63
 _MAX_DECIMAL_DIGITS = 1_000
 _MAX_LEARNT_NAMES = 500
 _NUL = rb"\u0000"
+_BESIDES = 2
+"""Columns of a row that always hold a value but do not stand in the record: version and time."""
+_TWICE = "the key {!r:.60} stands twice in one object of the record"
+"""Such a record is refused: readers of JSON disagree on which of the two counts."""
 _GUID = 36
 _GUID_DASHES = (8, 13, 18, 23)
 _SURPRISES = (msgspec.MsgspecError, ValueError, OverflowError, InvalidOperation, RecursionError)
@@ -98,6 +102,20 @@ class DecodedRows(NamedTuple):
     refused: list[tuple[int, str]]
     """(place, reason) of the records that cannot be stored."""
 
+    def only(self, kept: Sequence[int]) -> DecodedRows:
+        """The same for the records at these places of the batch, which are numbered anew."""
+        new_place = {place: number for number, place in enumerate(kept)}
+        pairs = [
+            (row, new_place[place])
+            for row, place in zip(self.rows, self.places, strict=True)
+            if place in new_place
+        ]
+        return DecodedRows(
+            [row for row, _ in pairs],
+            [place for _, place in pairs],
+            [(new_place[place], reason) for place, reason in self.refused if place in new_place],
+        )
+
 
 class RecordDecoder:
     """Turns raw records of one entity into rows.
@@ -142,7 +160,8 @@ class RecordDecoder:
     ) -> DecodedRows:
         """Rows of the records; `versions` holds `version_of` of each."""
         # Found once for all records, since it is rare and a search in each costs as much as reading it.
-        expected = _NUL not in b"".join(raws)
+        text = b"".join(raws)
+        expected = _NUL not in text
         rows: list[Row] = []
         places: list[int] = []
         refused: list[tuple[int, str]] = []
@@ -157,7 +176,10 @@ class RecordDecoder:
                     continue
             rows.append((*values, versions[place], synced_at, None))
             places.append(place)
-        return DecodedRows(rows, places, refused)
+        decoded = DecodedRows(rows, places, refused)
+        if not raws or _single_keys(text, rows, raws[0]):
+            return decoded
+        return _without_doubled_keys(decoded, raws)
 
     def _shape_reader(self) -> Callable[[Any], msgspec.Struct]:
         known: list[tuple[str, Any] | tuple[str, Any, Any]] = [("id", str)]
@@ -175,7 +197,6 @@ class RecordDecoder:
             value = values[place]
             if value is not None:
                 values[place] = convert(value)
-        present: dict[str, Any] = {}
         if self._extra_names:
             size = len(self._fields) + 1
             rest = dict(zip(self._extra_names, values[size:], strict=True))
@@ -183,8 +204,9 @@ class RecordDecoder:
             present = {
                 name: _decode_json(value) for name, value in rest.items() if value is not msgspec.UNSET
             }
-        _refuse_doubled_keys(bytes(raw), _filled(values) + _filled(list(present.values())))
-        values.append(_json(present) if present else None)
+            values.append(_json(present) if present else None)
+        else:
+            values.append(None)
         return values
 
     def _decode_carefully(self, raw: bytes | memoryview) -> list[Any]:
@@ -234,7 +256,6 @@ def _read_digits(digits: str) -> str:
 def _read_object(raw: bytes | memoryview) -> dict[str, Any]:
     try:
         record = _decode_json(raw)
-        _refuse_doubled_keys(bytes(raw))
     except (msgspec.MsgspecError, RecursionError):
         record = _read_leniently(bytes(raw))
     else:
@@ -245,20 +266,36 @@ def _read_object(raw: bytes | memoryview) -> dict[str, Any]:
     return record
 
 
-def _refuse_doubled_keys(raw: bytes, filled: int = -1) -> None:
-    """Refuse a record in which a key stands twice: readers of JSON disagree on which of the two counts.
+def _single_keys(text: bytes, rows: Sequence[Row], first: msgspec.Raw) -> bool:
+    """Whether it is plain that no key stands twice in any of the records that make up `text`.
 
-    `filled`: members that were read and have a value. Where as many are written, none stands twice, and the closer
-    look is saved; two nulls under one key pass, since there is nothing to choose between.
+    That is where each has as many members as the first one, or as many with a value as were read into columns.
     """
-    if raw.count(b'":') - raw.count(b'":null') == filled:
-        return
-    if twice := duplicate_key(raw):
-        raise RecordError(f"the key {twice!r:.60} stands twice in one object of the record")
+    written = text.count(b'":')
+    if written == len(rows) * bytes(first).count(b'":') and _doubled_key(first) is None:
+        return True
+    # Nulls may be left out: count the others. Of two nulls under one key it does not matter which one counts.
+    filled = sum([len(row) - _BESIDES - row.count(None) for row in rows])
+    return written - text.count(b'":null') == filled
 
 
-def _filled(values: list[Any]) -> int:
-    return len(values) - values.count(None)
+def _without_doubled_keys(decoded: DecodedRows, raws: Sequence[msgspec.Raw]) -> DecodedRows:
+    """The batch after a closer look at each record."""
+    kept = DecodedRows([], [], list(decoded.refused))
+    for row, place in zip(decoded.rows, decoded.places, strict=True):
+        if twice := _doubled_key(raws[place]):
+            kept.refused.append((place, _TWICE.format(twice)))
+        else:
+            kept.rows.append(row)
+            kept.places.append(place)
+    return kept
+
+
+def _doubled_key(raw: msgspec.Raw) -> str | None:
+    try:
+        return duplicate_key(raw)
+    except _SURPRISES:
+        return None  # the lenient reader has read it, which refuses doubled keys by itself
 
 
 def _read_leniently(raw: bytes) -> Any:
@@ -294,7 +331,8 @@ def _refuse_constant(constant: str) -> NoReturn:
 def _read_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        raise RecordError("a key stands twice in the record")
+        names = [name for name, _ in pairs]
+        raise RecordError(_TWICE.format(next(name for name in names if names.count(name) > 1)))
     return record
 
 

@@ -70,7 +70,7 @@ class PageWriter:
 
         A record that cannot be stored goes to quarantine with its reason; the others go on.
         """
-        written, total = Written(), len(ids)
+        written, total, met = Written(), len(ids), ids
         fresh = self._find_fresh(tx, ids, versions)
         written.unchanged = total - len(fresh)
         if fresh:
@@ -88,8 +88,9 @@ class PageWriter:
             tx.quarantine(self._entity.stream, key, "the record has no usable id", held)
             written.quarantined += key not in self._poison
             self._poison.add(key)
-        if fresh and self._has_quarantined(tx):
-            self._release(tx, [entity_id for entity_id in ids if entity_id not in written.refused])
+        # Also a record that is unchanged now may have been garbled in an answer before.
+        if met and self._has_quarantined(tx):
+            self._release(tx, [entity_id for entity_id in met if entity_id not in written.refused])
         # Pages of a pass overlap by a few rows.
         self._only_new = written.inserted > _MOSTLY * total
         return written
