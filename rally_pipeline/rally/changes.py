@@ -82,6 +82,7 @@ class ChangeReader:
             # A server clock that was set back must not hide what it stamps now.
             state.position = min(state.cursor, instant_text(started - self._policy.overlap))
             state.read_started = instant_text(started)
+            state.opened_at = instant_text(self._client.clock.now())
             with self._warehouse.transaction("rally.feed.open", self._lease) as tx:
                 state.store(tx)
         return state
@@ -114,13 +115,29 @@ class ChangeReader:
                 return
 
     def _begin_again(self, state: FeedState, page: ChangePage) -> bool:
-        """Whether the server's clock was set back meanwhile: then the read starts from what it stamps now."""
+        """Whether the server's clock was set back: then the read starts from what it may have stamped since.
+
+        That may have happened any time after the last read, and everything since then has been stamped anew.
+        """
         stamped = page.dated
         if stamped is None or stamped >= parse_instant(required(state.read_started)) - _CLOCK_JITTER:
             return False
         state.read_started = instant_text(stamped)
-        state.position = min(required(state.position), instant_text(stamped - self._policy.overlap))
+        unread = self._time_since_last_read(state)
+        state.position = min(required(state.position), instant_text(stamped - unread - self._policy.overlap))
         return True
+
+    def _time_since_last_read(self, state: FeedState) -> timedelta:
+        """How long ago the last read began that was closed, by the local clock.
+
+        Raises:
+            SnapshotRequired: there was none, or the local clock was set back as well.
+        """
+        last = state.last_opened_at
+        unread = self._client.clock.now() - parse_instant(last) if last else timedelta(-1)
+        if unread < timedelta(0):
+            raise SnapshotRequired("the server's clock was set back, and nobody can tell when")
+        return unread
 
     def _ask(self, since: datetime, entity: Entity | None = None) -> ChangePage:
         """One page; of a single entity with a larger limit, where a tie group may not fit a page."""
@@ -286,7 +303,8 @@ class ChangeReader:
         before = required(state.cursor)
         state.cursor = max(before, instant_text(started - self._policy.overlap))
         state.last_read = instant_text(started)
-        state.read_started = state.position = None
+        state.last_opened_at = state.opened_at
+        state.read_started = state.position = state.opened_at = None
         with self._warehouse.transaction("rally.feed.close", self._lease) as tx:
             check_cursor(tx, state.cursor, self._policy.overlap)
             state.store(tx)

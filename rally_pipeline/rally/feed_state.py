@@ -41,6 +41,10 @@ class FeedState:
     capacity: int = 0
     """Entries of the largest feed page ever seen."""
     lowest_id: int | None = None
+    opened_at: str | None = None
+    """The local clock when the read in progress began; only differences of it mean anything."""
+    last_opened_at: str | None = None
+    """The same of the last closed read: how much time a server clock may have been wrong since."""
 
     @staticmethod
     def load(tx: Transaction) -> FeedState:

@@ -395,6 +395,26 @@ def test_a_server_clock_that_is_set_back_loses_nothing(make_sqlite_world: MakeWo
     assert world.differences() == []
 
 
+@pytest.mark.parametrize("set_back", [5, 50, 500])
+def test_what_a_clock_that_was_set_back_stamped_long_before_the_next_read_is_read(
+    make_sqlite_world: MakeWorld, set_back: int
+) -> None:
+    """Found by `python -m tests.simulation rally --histories 1 --seed 211`: only the overlap was read again."""
+    world = make_sqlite_world(records={"contacts": 20}, policy={"overlap_seconds": 7})
+    world.clock = local = world.sandbox.clock.skewed(0)  # type: ignore[assignment]
+    world.restart()
+    world.extract()
+    world.sandbox.clock.advance(30)
+    world.catch_up()
+    world.sandbox.clock.set(world.sandbox.clock.now() - timedelta(seconds=set_back))
+    local.skew_seconds = set_back
+    touch(world, 3)
+    world.sandbox.clock.advance(90)
+    result, _ = world.catch_up()
+    assert result.snapshot_required is None
+    assert world.differences() == []
+
+
 def test_the_cost_of_ten_thousand_changes_is_near_the_least_possible(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"contacts": 12_000}, policy={"overlap_seconds": 60})
     world.extract([Entity.CONTACTS])
