@@ -16,7 +16,7 @@ import click
 
 from tests.simulation.runner import Score, Task, play_all, spoiled
 from tests.simulation.script import Script, System, Verdict, available, load, play_safely
-from tests.simulation.shrinking import shrink
+from tests.simulation.shrinking import kinds_of, shrink
 
 _SHOWN_PROBLEMS = 6
 
@@ -91,10 +91,11 @@ def _explain(system: System, task: Task, verdict: Verdict) -> None:
     click.echo(f"\n{system.name}: seed {task.seed} diverged")
     _show_problems(verdict)
     click.echo("shrinking …", err=True)
+    kinds = kinds_of(verdict.problems)
     with spoiled(system, task.mutant):
         short = shrink(
             system.generate(task.seed),
-            lambda script: bool(play_safely(system, script).problems),
+            lambda script: bool(kinds_of(play_safely(system, script).problems) & kinds),
             defaults=system.defaults,
         )
         left = play_safely(system, short)

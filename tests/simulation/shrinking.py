@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,14 @@ from typing import Any
 from tests.simulation.script import Event, Script
 
 Fails = Callable[[Script], bool]
+
+
+_VARYING = re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d+|'[^']*'")
+
+
+def kinds_of(problems: list[str]) -> set[str]:
+    """The problems without what differs from one history to the next: ids, numbers and quoted values."""
+    return {_VARYING.sub("#", problem)[:40] for problem in problems}
 
 
 @dataclass

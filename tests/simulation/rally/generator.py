@@ -126,7 +126,8 @@ class _Generator:
         self.events.append(Event(name, {key: value for key, value in arguments.items() if value is not None}))
 
     def _entity(self) -> str:
-        return self.dice.choice(self.entities)
+        chosen: str = self.dice.choice(self.entities)
+        return chosen
 
     def _step(self) -> int:
         """A step of the next operation, more often an early one."""
@@ -152,12 +153,12 @@ class _Generator:
 
     def _late_of(self, kind: str) -> list[float] | None:
         """Now and then exactly as late as the bound allows, or at once; of a rebirth, only one of its two parts."""
-        bound = self.settings["late_seconds"]
+        bound = float(self.settings["late_seconds"])
         if not bound or self.dice.random() < 0.4:
             return None
         if kind == "reborn":
-            return self.dice.choice(([bound, 0], [0, bound], [bound, bound]))
-        return self.dice.choice(([bound], [0], [bound, 0], [0, 0, bound]))
+            return self.dice.choice(([bound, 0.0], [0.0, bound], [bound, bound]))
+        return self.dice.choice(([bound], [0.0], [bound, 0.0], [0.0, 0.0, bound]))
 
     def _wait(self, *choices: float) -> None:
         seconds = self.dice.choice(choices or (0, 1, 5, 20))
@@ -299,7 +300,9 @@ class _Generator:
         self._begin()
         for _ in range(dice.choice((2, 3))):
             self._change(
-                n=dice.choice((4, 7, 10)), over=dice.choice((3, 8)), late=dice.choice(([0], [0, 0, 30], None))
+                n=dice.choice((4, 7, 10)),
+                over=dice.choice((3, 8)),
+                late=dice.choice(([0], [0, 0, self.settings["late_seconds"]], None)),
             )
             self._change(n=dice.choice((1, 2)), late=[self.settings["late_seconds"]])
             self._wait(0, 1, 3)

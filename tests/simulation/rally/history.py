@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from rally_pipeline.http.errors import ApiError
+from rally_pipeline.http.errors import ApiError, Rejected
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.tables import metadata
@@ -51,6 +52,7 @@ class History:
         self.entities = [Entity(name) for name in self.source.entities]
         self.problems: list[str] = []
         self.steps = self.crashes = 0
+        self._set_back = 0.0
         self._armed: list[_Armed] = []
         self._step_of_operation = 0
         self._rival_steps_left: int | None = None
@@ -67,7 +69,7 @@ class History:
             self.sandbox,
             hook=self._at_step,
             entities=self.entities,
-            skew_seconds=self.settings["clock_skew_seconds"],
+            skew_seconds=self.settings["clock_skew_seconds"] + self._set_back,
             seed=seed,
             **policy_of(self.settings),
         )
@@ -91,6 +93,8 @@ class History:
     # ------------------------------------------------------------------ events
 
     def _happen(self, event: Event) -> None:
+        if event.arguments.get("entity", self.source.entities[0]) not in self.source.entities:
+            return
         step = event.arguments.get("step")
         if step is not None:
             self._armed.append(_Armed(event, step))
@@ -107,6 +111,9 @@ class History:
     def _do_set_back(self, seconds: float) -> None:
         """The server's wall clock is put back."""
         self.sandbox.clock.set(self.sandbox.clock.now() - timedelta(seconds=seconds))
+        for process in self._processes():
+            process.keep_time(seconds)
+        self._set_back += seconds
 
     def _do_fault(self, **rule: Any) -> None:
         self._disturbed = True
@@ -147,7 +154,14 @@ class History:
         self._operate([lambda: self.main.mirror.settle(Entity(entity), wait=wait)])
 
     def _do_poll(self) -> None:
-        self._operate([self.main.mirror.poll])
+        self._operate([self._poll])
+
+    def _poll(self) -> None:
+        try:
+            self.main.mirror.poll()
+        except Rejected:
+            if self.settings["retention_answer"] != "error":
+                raise
 
     def _do_verify(self, entity: str, heal: bool = True) -> None:
         self._operate([lambda: self.main.mirror.verify(Entity(entity), heal=heal)])
@@ -303,16 +317,15 @@ class History:
         self.sandbox.faults.clear()
         self._armed.clear()
         bounds = ("late_seconds", "lag_seconds", "staleness_seconds")
-        rest = 2.0 + sum(self.settings[name] for name in bounds)
+        # Ten seconds: a client that met only failures leaves the server alone for five.
+        rest = 10.0 + sum(self.settings[name] for name in bounds)
         self.sandbox.clock.advance(rest + (LEASE_SECONDS if self._contended else 0))
         self._calm = True
         for _ in range(2):
             self._operate(self.main.parts_of_cycle())
             self._wait_for_postponed()
         if not self.observer.trusts_answers:
-            self._operate(
-                [lambda e=entity: self.main.mirror.verify(e, heal=True) for entity in self.entities]
-            )  # type: ignore[misc]
+            self._operate(partial(self.main.mirror.verify, entity, heal=True) for entity in self.entities)
 
     def _wait_for_postponed(self) -> None:
         """Until the looks that failed before may be repeated."""
@@ -350,8 +363,13 @@ class History:
         with self.main.warehouse.reading() as tx:
             known = {row[0] for row in tx.connection.exec_driver_sql("SELECT id FROM rally_changes")}
         for entry in self.source.api.entries():
+            if Entity.of_singular(entry["entityType"]) is None:
+                continue  # nobody can ask for these alone, where a group is larger than a page
             changed = _parse(entry["changedAt"])
-            if coverage.base + timedelta(seconds=1) <= changed <= coverage.through and entry["id"] not in known:
+            if (
+                coverage.base + timedelta(seconds=1) <= changed <= coverage.through
+                and entry["id"] not in known
+            ):
                 yield f"entry {entry['id']} of {entry['changedAt']} is not in the log"
 
     def _digest(self) -> str:

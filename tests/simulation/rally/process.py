@@ -40,7 +40,7 @@ class Process(World):
     ) -> None:
         self._hook = hook
         self._entities = entities
-        self._skew = skew_seconds
+        self.skew_seconds = skew_seconds
         self._seed = seed
         self.dead = False
         self.lives = 0
@@ -50,7 +50,7 @@ class Process(World):
         """Begin a new life: new client, new warehouse handle, same database."""
         self.dead = False
         self.lives += 1
-        clock = self.sandbox.clock.skewed(self._skew) if self._skew else self.sandbox.clock
+        self.local_clock = clock = self.sandbox.clock.skewed(self.skew_seconds)
         self.warehouse = Warehouse.open(self.url, clock=clock, step=self.step)
         self.http = HttpClient(
             system="rally",
@@ -73,6 +73,11 @@ class Process(World):
         if self.dead:
             raise Crash(name)
         self._hook(self, name)
+
+    def keep_time(self, seconds: float) -> None:
+        """The server's clock was put back by so much; the local one goes on."""
+        self.skew_seconds += seconds
+        self.local_clock.skew_seconds += seconds
 
     def die(self, name: str) -> None:
         """End here.

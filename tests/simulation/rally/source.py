@@ -31,6 +31,7 @@ class Source:
         self.api = self.sandbox.rally
         self.entities = tuple(settings["records"])
         self._order = settings["list_order"]
+        self._latest = settings["late_seconds"]
 
     def change(
         self,
@@ -46,11 +47,12 @@ class Source:
         """`n` changes of one kind, `over` so many seconds (0: all at the same moment).
 
         `first`: of the records that lists show first, else of any. `late`: how late the entries of the parts of the
-        change appear, in turn. Kinds: insert, update, delete, revive, and reborn (a delete, then the same id again).
+        change appear, in turn (never beyond the bound). Kinds: insert, update, delete, revive, and reborn (a delete,
+        then the same id again).
         """
         dice = Random(seed)
         self._reseed(seed)
-        lateness = iter(late * (2 * n)) if late else iter(())
+        lateness = iter([min(seconds, self._latest) for seconds in late or ()] * (2 * n))
         for number, entity_id in enumerate(self._chosen(kind, entity, n, first, dice)):
             if over and number:
                 self.sandbox.clock.advance(over / n)
