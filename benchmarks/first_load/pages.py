@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 
 
-def list_pages(url: str, page_size: int, *, updated_since: str | None = None) -> Iterator[bytes]:
-    """Bodies of the pages, until one is empty."""
+def list_pages(
+    url: str, page_size: int, *, updated_since: str | None = None, expected: int | None = None
+) -> Iterator[bytes]:
+    """Bodies of the pages, until one is empty or, where the number of rows is known, until they are there."""
     with requests.Session() as session, ThreadPoolExecutor(1) as executor:
 
         def ask(offset: int) -> bytes:
@@ -24,5 +26,8 @@ def list_pages(url: str, page_size: int, *, updated_since: str | None = None) ->
         waiting = executor.submit(ask, offset)
         while len(body := waiting.result()) > 2:
             offset += page_size
+            if expected is not None and offset >= expected:
+                yield body
+                return
             waiting = executor.submit(ask, offset)
             yield body

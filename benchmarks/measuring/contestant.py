@@ -48,6 +48,10 @@ class ContestantFailed(Exception):
     """The contestant's process ended with an error; the message holds its last words."""
 
 
+class WrongOutcome(Exception):
+    """A contestant finished, but the database does not hold what it should."""
+
+
 def run_contestant(
     entry: str,
     arguments: Mapping[str, Any],

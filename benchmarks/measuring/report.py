@@ -139,7 +139,8 @@ class Report:
             return []
         text = f"{case}: {numerator} / {denominator}"
         if above is not None:
-            return [Goal(text, above.wall / below.wall, bound, at_most, cpu=above.cpu / below.cpu)]
+            by_cpu = above.cpu / below.cpu if below.cpu else None
+            return [Goal(text, above.wall / below.wall, bound, at_most, cpu=by_cpu)]
         ended = [one.limit for one in self.series if (one.case, one.contestant) == (case, numerator)]
         if not ended or ended[0] is None:
             return []

@@ -54,6 +54,8 @@ class Source:
         self._records = list(self._first)
         self._listing = Listing(self._records)
         self._updated = Listing([])
+        self._asked_since: datetime | None = None
+        self._moments: dict[int, datetime] = {}
         self._feed: list[tuple[str, bytes]] = []
         self._places: dict[bytes, int] | None = None
         self.requests = {}
@@ -65,10 +67,9 @@ class Source:
         # A millisecond apart, so that no page of the feed is full of one instant.
         began = datetime.now(UTC).replace(microsecond=0) - timedelta(milliseconds=entries)
         moments = [began + timedelta(milliseconds=place) for place in range(entries)]
-        newest = {}
         for place, moment in enumerate(moments):
             number = numbers[place % count]
-            newest[number] = moment
+            self._moments[number] = moment
             changed_at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
             entry = {
                 "id": place + 1,
@@ -79,10 +80,9 @@ class Source:
                 "changedBy": "maya@example.org",
             }
             self._feed.append((changed_at, json.dumps(entry).encode()))
-        for number, moment in newest.items():
+        for number, moment in self._moments.items():
             self._records[number] = serialise(contact(number, moment, revision=1))
         self._listing = Listing(self._records)
-        self._updated = Listing([self._records[number] for number in sorted(newest)])
 
     def answer(self, path: str, query: dict[str, list[str]]) -> list[bytes | memoryview] | None:
         """The parts of the body; None for a path that is not known."""
@@ -91,12 +91,20 @@ class Source:
         limit, offset = int(query.get("limit", ["100"])[0]), int(query.get("offset", ["0"])[0])
         if path == "/contacts":
             since = datetime.fromisoformat(query.get("updatedSince", ["2000-01-01T00:00:00Z"])[0])
-            # Who has seen the newest of the first records wants the changed ones.
-            listing = self._updated if since >= self._newest else self._listing
-            return listing.page(offset, limit)
+            return self._since(since).page(offset, limit)
         if path == "/sync/changes":
             return self._changes(_comparable(query["since"][0]), limit)
         return self._single(path.removeprefix("/contacts/").encode())
+
+    def _since(self, since: datetime) -> Listing:
+        """In list order. Who has seen the newest of the first records asks for changed ones."""
+        if since < self._newest:
+            return self._listing
+        if since != self._asked_since:
+            self._asked_since = since
+            found = sorted(number for number, moment in self._moments.items() if moment >= since)
+            self._updated = Listing([self._records[number] for number in found])
+        return self._updated
 
     def _changes(self, since: str, limit: int) -> list[bytes | memoryview]:
         first = bisect_right(self._feed, since, key=lambda entry: entry[0])
