@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 KEYS = "keys_unique_and_present"
 QUARANTINE = "nothing_newly_quarantined"
 MARKS = "marks_not_overdue"
+ONE_WRITER = "one_writer_at_a_time"
+_RECENT = timedelta(days=1)
 
 _DESCRIPTIONS = {
     KEYS: "Every row has a primary key and no two rows share one.",
     QUARANTINE: "This run put no record aside as unreadable or refused by the warehouse.",
     MARKS: "No known change waits longer for its look than the bound.",
+    ONE_WRITER: "Within the last day no writer found that another process had taken its stream over (A6).",
 }
 
 
@@ -86,4 +90,24 @@ def marks(
             "oldest_mark_seconds": age,
             "bound_seconds": float(bound_seconds),
         },
+    )
+
+
+def one_writer(
+    transaction: Transaction, stream: str, asset: Sequence[str], *, now: datetime | None = None
+) -> dg.AssetCheckResult:
+    """A warning: the fence refused what the other process wanted to write, so nothing is wrong in the tables."""
+    from rally_pipeline.warehouse.fences import read_violations
+
+    found = read_violations(transaction, [stream])
+    recent = found.last is not None and (now or datetime.now(UTC)) - found.last < _RECENT
+    return dg.AssetCheckResult(
+        check_name=ONE_WRITER,
+        asset_key=dg.AssetKey(list(asset)),
+        passed=not recent,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="a process worked on after its lease had run out: it was stopped or slow for minutes"
+        if recent
+        else None,
+        metadata={"fence_violations": found.count},
     )

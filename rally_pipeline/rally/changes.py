@@ -107,6 +107,7 @@ class ChangeReader:
             if self._begin_again(state, page):
                 continue
             self._checks.check_known(state, page)
+            self._log.note_cut(page, floor=self._policy.feed_capacity_floor, overlap=self._policy.overlap)
             kept = self._kept(state, page, position)
             ends = not _has_news(page.entries, position) and not _has_news(kept, position)
             self._record(state, page, kept, ends=ends)

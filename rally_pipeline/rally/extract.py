@@ -142,6 +142,7 @@ class Extract:
             quarantined=tally.quarantined,
             unmet=tally.unmet,
             step_backs=current.state.step_backs,
+            largest_page=current.state.largest,
             resumed=resumed,
             verified=current.ordered,
             cost=meter.cost(),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from rally_pipeline.rally.client import ChangeEntry
+from rally_pipeline.rally.client import ChangeEntry, ChangePage
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState
 from rally_pipeline.rally.marks import Hint, add_marks
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("id", "changed_at", "entity_type", "entity_id", "action", "changed_by", "recorded_at")
 _ACTIONS = ("inserted", "updated", "deleted")
+LATENESS_SECONDS = (1, 5, 15, 30, 60, 120, 300, 900)
 
 
 @dataclass(slots=True)
@@ -34,10 +36,18 @@ class FeedTally:
     marked: int = 0
     parked: int = 0
     late_seconds: float = 0.0
+    lateness: Counter[int] = field(default_factory=Counter)
+    """Late entries by the bound (an index of `LATENESS_SECONDS`) that they stayed below."""
+    cut_at: int = 0
     windows_closed: int = 0
     snapshot_required: str | None = None
     touched: set[str] = field(default_factory=set)
     """Hours (canonical text) that got new entries."""
+
+    def lateness_table(self) -> tuple[tuple[str, int], ...]:
+        """Bounds of lateness that occurred, ascending, with the number of entries."""
+        names = [f"up to {bound} s" for bound in LATENESS_SECONDS] + [f"over {LATENESS_SECONDS[-1]} s"]
+        return tuple((names[place], self.lateness[place]) for place in sorted(self.lateness))
 
 
 class FeedLog:
@@ -45,6 +55,7 @@ class FeedLog:
 
     def __init__(self, tally: FeedTally) -> None:
         self.tally = tally
+        self._before: ChangePage | None = None
 
     def insert(self, tx: Transaction, kept: list[ChangeEntry], answered: datetime) -> list[ChangeEntry]:
         """Insert what is not known yet; returns it."""
@@ -76,9 +87,26 @@ class FeedLog:
         """The monitor of `L`: how far behind the last closed read an entry is dated that it did not see."""
         if state.last_read is None or not fresh:
             return
-        oldest = min(entry.changed_at for entry in fresh)
-        late = (parse_instant(state.last_read) - parse_instant(oldest)).total_seconds()
-        self.tally.late_seconds = max(self.tally.late_seconds, late)
+        read = parse_instant(state.last_read)
+        for entry in fresh:
+            if entry.changed_at < state.last_read:
+                late = (read - parse_instant(entry.changed_at)).total_seconds()
+                self.tally.late_seconds = max(self.tally.late_seconds, late)
+                self.tally.lateness[bisect_left(LATENESS_SECONDS, late)] += 1
+
+    def note_cut(self, page: ChangePage, *, floor: int, overlap: timedelta) -> None:
+        """The monitor of `C`: a page below the floor must have held all that was there.
+
+        What this page brings beyond the one before, although it was visible long before that one was answered, was
+        cut off there.
+        """
+        before, self._before = self._before, page
+        if before is None or not before.entries or before.received >= floor:
+            return
+        last, seen = before.entries[-1].changed_at, {entry.id for entry in before.entries}
+        visible = instant_text(before.answered - overlap)
+        if any(last <= entry.changed_at < visible and entry.id not in seen for entry in page.entries):
+            self.tally.cut_at = min(self.tally.cut_at or before.received, before.received)
 
     def _park_entry(self, tx: Transaction, entry: ChangeEntry) -> None:
         """An entry of an unknown kind is kept for a person; an object of a known type is looked at all the same."""

@@ -171,13 +171,14 @@ def check_settled(
     found: Mapping[str, int],
     gone: Sequence[str] = (),
     equal_content: int = 0,
-) -> None:
+) -> dict[str, datetime]:
     """FD4: after the looks were written: the objects `found` (with their versions) are there, those `gone` are not.
 
     `equal_content`: rows that were left as they were because they differ from the look in nothing but spelling.
+    Returns `updatedAt` of the objects, as far as they have one.
     """
-    stored = tx.fetch(ENTITY_TABLES[entity], ("_version", "_deleted_at"), [*found, *gone])
-    live = {str(key): version for key, (version, deleted) in stored.items() if deleted is None}
+    stored = tx.fetch(ENTITY_TABLES[entity], ("_version", "_deleted_at", "updated_at"), [*found, *gone])
+    live = {str(key): version for key, (version, deleted, _) in stored.items() if deleted is None}
     missing = found.keys() - live.keys()
     left = live.keys() & set(gone)
     other = [key for key, version in found.items() if key in live and live[key] != version]
@@ -188,3 +189,8 @@ def check_settled(
             f"after looks at {len(found) + len(gone)} {entity.value}, {len(missing)} rows are missing,"
             f" {len(left)} are left and {len(other)} are not as seen, for example {example}",
         )
+    return {
+        str(key): parse_instant(updated)
+        for key, (_, _, updated) in stored.items()
+        if isinstance(updated, str)
+    }

@@ -7,7 +7,7 @@ not show is read singly, and only a single read proves a delete. A look counts a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +39,8 @@ _BATCH = 20_000
 _ACCEPT_OLDER_AFTER = 2
 _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
+_COARSENESS = timedelta(seconds=1)
+"""Of the server's timestamps."""
 _read_head = msgspec.json.Decoder(Head).decode
 
 
@@ -51,6 +53,7 @@ class _Tally:
     deleted: int = 0
     quarantined: int = 0
     failed: int = 0
+    behind: int = 0
     list_requests: int = 0
     single_requests: int = 0
 
@@ -127,6 +130,7 @@ class Settler:
             quarantined=tally.quarantined,
             waiting=waiting,
             failed=tally.failed,
+            behind=tally.behind,
             list_requests=tally.list_requests,
             single_requests=tally.single_requests,
             stuck=stuck,
@@ -309,12 +313,20 @@ class Settler:
             for mark, raw in zip(shown, raws, strict=True)
             if mark.entity_id not in left
         }
-        check_settled(tx, self._entity, found=found, equal_content=equal)
+        updated = check_settled(tx, self._entity, found=found, equal_content=equal)
+        self._note_behind(shown, updated)
         for mark in shown:
             if mark.entity_id in older:
                 self._postpone(tx, mark)
         cleared = [(mark.entity_id, mark.mark) for mark in shown if mark.entity_id not in older]
         self._tally.settled += marks.clear_marks(tx, self._entity, cleared)
+
+    def _note_behind(self, shown: Sequence[Mark], updated: Mapping[str, datetime]) -> None:
+        """The monitor of `V`: a settled look shows a record no older than the entry that named it."""
+        for mark in shown:
+            seen = updated.get(mark.entity_id)
+            if mark.changed_at is not None and seen is not None and seen < mark.changed_at - _COARSENESS:
+                self._tally.behind += 1
 
     def _write_some(
         self,

@@ -51,6 +51,8 @@ class ExtractResult(Counted):
     unmet: int
     """Stored rows that the pass did not meet: marked, not deleted."""
     step_backs: int
+    largest_page: int
+    """Rows of the largest page: what the server is known to be able to return (A5)."""
     resumed: bool
     verified: bool
     """False where the list has no stable order, so that completeness rests on repeated passes."""
@@ -76,7 +78,13 @@ class ChangesResult(Counted):
     parked: int
     """Entries of an unknown kind, kept in quarantine."""
     late_seconds: float
-    """Greatest age of an entry that appeared behind the read position; near the overlap it is an alarm."""
+    """Greatest age of an entry that appeared behind the read position; near the overlap it is an alarm (A1)."""
+    lateness: tuple[tuple[str, int], ...]
+    """Entries that appeared behind the read position, by how late they were."""
+    capacity: int
+    """Entries of the largest feed page ever seen (A5)."""
+    cut_at: int
+    """Entries of the smallest page that was seen to be cut although it was below the capacity's safe floor; 0: none."""
     cursor: datetime
     """Every entry up to here is recorded."""
     windows_closed: int
@@ -105,6 +113,8 @@ class SettleResult(Counted):
     """Marks that are still open at the end."""
     failed: int
     """Looks that got no usable answer; their marks stay."""
+    behind: int
+    """Records that were older than the entry that named them: answers staler than the bound, or odd clocks (A2)."""
     list_requests: int
     single_requests: int
     stuck: int

@@ -82,6 +82,7 @@ class UpdatedReader:
             quarantined=total.quarantined,
             unmet=0,
             step_backs=reader.state.step_backs,
+            largest_page=reader.state.largest,
             resumed=False,
             verified=True,
             cost=meter.cost(),

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypeVar
 import sqlalchemy as sa
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
-from rally_pipeline.warehouse import evolution, identity, leasing, opening, sqlite
-from rally_pipeline.warehouse.errors import LeaseHeld, WarehouseError
+from rally_pipeline.warehouse import evolution, fences, identity, leasing, opening, sqlite
+from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld, WarehouseError
 from rally_pipeline.warehouse.leasing import Lease
 from rally_pipeline.warehouse.sessions import Sessions
 from rally_pipeline.warehouse.transaction import Bulk, Transaction
@@ -108,13 +108,17 @@ class Warehouse:
             RuntimeError: this thread has a transaction open already.
         """
         self._step(f"{name}:begin")
-        with self._sessions.open(reading=False) as connection:
-            if lease is not None:
-                leasing.check(connection, lease, self._clock)
-            transaction = self._new_transaction(connection)
-            yield transaction
-            self._step(f"{name}:before-commit")
-            self._sessions.commit(connection, name, lease)
+        try:
+            with self._sessions.open(reading=False) as connection:
+                if lease is not None:
+                    leasing.check(connection, lease, self._clock)
+                transaction = self._new_transaction(connection)
+                yield transaction
+                self._step(f"{name}:before-commit")
+                self._sessions.commit(connection, name, lease)
+        except FenceLost as lost:
+            self._count_fence(lost)
+            raise
         if lease is not None:
             lease.commits += 1
         if transaction.witnessed is not None and self._witness is not None:
@@ -214,6 +218,15 @@ class Warehouse:
                 leasing.release(transaction.connection, taken)
         except WarehouseError as error:
             _log.warning("the lease of '%s' was not given back and will run out: %s", taken.stream, error)
+
+    def _count_fence(self, lost: FenceLost) -> None:
+        """A count that cannot be written must not hide what it counts."""
+        try:
+            with self._sessions.open(reading=False) as connection:
+                fences.count_violation(self._new_transaction(connection), lost.stream, self._clock.now())
+                self._sessions.commit(connection, "fence-violation", None)
+        except WarehouseError as error:
+            _log.warning("a fence violation of '%s' was not counted: %s", lost.stream, error)
 
     def _new_transaction(self, connection: sa.Connection) -> Transaction:
         bulk: Bulk

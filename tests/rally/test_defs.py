@@ -177,7 +177,7 @@ def test_a_full_extract_fills_the_tables_and_says_what_it_did(office):
         materialization(office, "rally_extract", "contacts")["rally/inserted"] == found["dagster/row_count"]
     )
     evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == 24
+    assert len(evaluations) == 36
     assert all(evaluation.passed for evaluation in evaluations)
 
 

@@ -84,7 +84,7 @@ def test_a_drain_materialises_everything_with_numbers_and_green_checks(office: O
     assert leads["dagster/row_count"] == len(office.api.truth()["leads"])
     assert leads["dagster/table_name"] == "sell_leads"
     checks = result.get_asset_check_evaluations()
-    assert len(checks) == 3 + 4 * len(Entity)
+    assert len(checks) == 4 + 4 * len(Entity)
     assert all(check.passed for check in checks)
 
 

@@ -100,9 +100,15 @@ def feed_asset(settings: Settings) -> dg.AssetsDefinition:
         check_specs=[
             checks.spec(reports.COVERAGE, FEED, "The log is complete from its base to the last closed read."),
             checks.spec(
-                reports.LATENESS, FEED, "Late entries appear well within the overlap (alarm above its half)."
+                reports.LATENESS,
+                FEED,
+                "Late entries appear well within the overlap (A1; alarm above its half).",
             ),
             checks.spec(checks.QUARANTINE, FEED),
+            checks.spec(checks.ONE_WRITER, FEED),
+            checks.spec(
+                reports.CAPACITY, FEED, "Feed pages hold at least as many entries as is relied on (A5)."
+            ),
         ],
     )
     def changes(
@@ -144,6 +150,15 @@ def mirror_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
             checks.spec(checks.KEYS, key),
             checks.spec(checks.MARKS, key),
             checks.spec(checks.QUARANTINE, key),
+            checks.spec(checks.ONE_WRITER, key),
+            checks.spec(
+                reports.FRESH,
+                key,
+                "No settled look showed a record older than the change that named it (A2).",
+            ),
+            checks.spec(
+                reports.NO_REPAIRS, key, "The last comparison with Rally row by row changed nothing (A7)."
+            ),
         ],
     )
     def mirror_table(

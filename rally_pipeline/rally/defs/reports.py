@@ -17,10 +17,14 @@ from rally_pipeline.rally.entities import Entity
 if TYPE_CHECKING:
     from rally_pipeline.rally.mirror import RallyMirror
     from rally_pipeline.rally.results import ChangesResult, Coverage, ExtractResult, SettleResult
+    from rally_pipeline.warehouse import Transaction
 
 COVERAGE = "coverage_without_gaps"
 LATENESS = "lateness_within_overlap"
 COMPLETE = "pass_is_complete"
+CAPACITY = "feed_pages_hold_enough"
+FRESH = "looks_are_fresh"
+NO_REPAIRS = "reconcile_found_nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class TableReport:
     quarantined: list[tuple[str, str]]
     """(key, reason), the oldest first."""
     keys: dg.AssetCheckResult
+    one_writer: dg.AssetCheckResult
+    repaired: int | None
+    """Rows that the last comparison with Rally had to change; None before the first."""
 
 
 def report_table(mirror: RallyMirror, entity: Entity, asset: Sequence[str]) -> TableReport:
@@ -52,7 +59,16 @@ def report_table(mirror: RallyMirror, entity: Entity, asset: Sequence[str]) -> T
             oldest_mark_seconds=max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else None,
             quarantined=[(record.key, record.reason) for record in transaction.quarantined(entity.stream)],
             keys=checks.keys(transaction, table, asset),
+            one_writer=checks.one_writer(transaction, entity.stream, asset),
+            repaired=_last_repairs(transaction, entity),
         )
+
+
+def _last_repairs(transaction: Transaction, entity: Entity) -> int | None:
+    from rally_pipeline.rally.verify import verify_stream
+
+    outcome = transaction.state(verify_stream(entity))
+    return None if outcome is None else int(outcome["repaired"])
 
 
 def extract_report(
@@ -61,13 +77,18 @@ def extract_report(
     """The materialisation of a full extract."""
     key = extract_key(entity)
     table = report_table(mirror, entity, key)
+    doubt = _doubt(result, page_overlap=mirror.policy.page_overlap)
     complete = dg.AssetCheckResult(
         check_name=COMPLETE,
         asset_key=dg.AssetKey(list(key)),
-        passed=result.verified,
+        passed=doubt is None,
         severity=dg.AssetCheckSeverity.WARN,
-        description=None if result.verified else "the list came in no stable order; agreeing passes ended it",
-        metadata={"step_backs": result.step_backs, "pages": result.pages},
+        description=doubt,
+        metadata={
+            "step_backs": result.step_backs,
+            "pages": result.pages,
+            "largest_page": result.largest_page,
+        },
     )
     return dg.MaterializeResult(
         metadata={**_table_metadata(entity, table, schema), **metadata.numbers("rally", result.counts())},
@@ -77,6 +98,15 @@ def extract_report(
             complete,
         ],
     )
+
+
+def _doubt(result: ExtractResult, *, page_overlap: int) -> str | None:
+    """Why the pass may have missed rows (A3, A5), or None."""
+    if not result.verified:
+        return "the list came in no stable order; agreeing passes ended it"
+    if result.unmet and result.largest_page <= page_overlap:
+        return f"no page had more than {result.largest_page} rows, too few to tell where the list ends"
+    return None
 
 
 def mirror_report(
@@ -95,7 +125,38 @@ def mirror_report(
             table.keys,
             checks.marks(table.open_marks, table.oldest_mark_seconds, bound_seconds, key),
             checks.quarantine(result.quarantined, len(table.quarantined), key),
+            table.one_writer,
+            _fresh(result, key),
+            _no_repairs(table.repaired, key),
         ],
+    )
+
+
+def _fresh(result: SettleResult, key: Sequence[str]) -> dg.AssetCheckResult:
+    """A2: an answer that is staler than the bound shows itself by a record older than what is known of it."""
+    return dg.AssetCheckResult(
+        check_name=FRESH,
+        asset_key=dg.AssetKey(list(key)),
+        passed=result.behind == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="records were older than the feed says: raise RALLY_STALENESS_SECONDS, or Rally's clocks differ"
+        if result.behind
+        else None,
+        metadata={"behind": result.behind, "settled": result.settled},
+    )
+
+
+def _no_repairs(repaired: int | None, key: Sequence[str]) -> dg.AssetCheckResult:
+    """A7: what the comparison had to repair was lost by the feed, or by a defect."""
+    return dg.AssetCheckResult(
+        check_name=NO_REPAIRS,
+        asset_key=dg.AssetKey(list(key)),
+        passed=not repaired,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"the last comparison with Rally repaired {repaired} rows; the target is 0"
+        if repaired
+        else None,
+        metadata={} if repaired is None else {"reconcile_repairs": repaired},
     )
 
 
@@ -103,19 +164,40 @@ def feed_report(
     mirror: RallyMirror, result: ChangesResult, schema: str | None, *, overlap_seconds: int
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster cannot read the parameter
     """The materialisation of the feed's log."""
+    from rally_pipeline.rally.feed_state import FEED_STREAM
     from rally_pipeline.rally.tables import changes
 
     coverage = mirror.coverage()
     with mirror.warehouse.reading() as transaction:
         rows = transaction.count(changes)
+        one_writer = checks.one_writer(transaction, FEED_STREAM, FEED)
     return dg.MaterializeResult(
         metadata={
             **metadata.row_count(rows),
             **metadata.table(changes, schema=schema),
             **_lag_metadata(coverage),
             **metadata.numbers("rally", result.counts()),
+            "rally/lateness": dg.MetadataValue.json(dict(result.lateness)),
         },
-        check_results=_feed_checks(result, coverage, overlap_seconds),
+        check_results=[
+            *_feed_checks(result, coverage, overlap_seconds),
+            one_writer,
+            _capacity(result, mirror.policy.feed_capacity_floor),
+        ],
+    )
+
+
+def _capacity(result: ChangesResult, floor: int) -> dg.AssetCheckResult:
+    """A5: where pages are smaller than the floor, a group of equal times may be cut unnoticed."""
+    return dg.AssetCheckResult(
+        check_name=CAPACITY,
+        asset_key=dg.AssetKey(list(FEED)),
+        passed=result.cut_at == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"a feed page was full with {result.cut_at} entries; at least {floor} are relied on"
+        if result.cut_at
+        else None,
+        metadata={"largest_page": result.capacity, "relied_on": floor, "cut_at": result.cut_at},
     )
 
 

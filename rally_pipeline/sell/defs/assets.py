@@ -61,15 +61,19 @@ def queue_asset() -> dg.AssetsDefinition:
             checks.spec(DRAINED, QUEUE, "The run ended because nothing was pending, not at a bound."),
             checks.spec(CONFIRMED, QUEUE, "Sell confirmed the acknowledgement of every stored page."),
             checks.spec(checks.QUARANTINE, QUEUE),
+            checks.spec(checks.ONE_WRITER, QUEUE),
         ],
     )
     def items(
         context: dg.AssetExecutionContext, sell: SellResource, warehouse: WarehouseResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster cannot read the parameter
+        from rally_pipeline.sell.drain import STREAM
+
         with clear_failures(), sell.mirror(warehouse, context.log) as mirror:
             result = mirror.drain()
             status = mirror.status()
             rows = mirror.landed_items()
+            one_writer = mirror.read(lambda tx: checks.one_writer(tx, STREAM, QUEUE))
         context.log.info(
             f"{result.stopped_reason}: {result.tally.items} items on {result.pages} pages, {result.acks}"
             f" acknowledgements, {result.cost.requests} requests"
@@ -78,7 +82,7 @@ def queue_asset() -> dg.AssetsDefinition:
             context.log.warning(_sweep_remark(result.unresent))
         return dg.MaterializeResult(
             metadata={**_queue_metadata(result, status, warehouse.db_schema), **metadata.row_count(rows)},
-            check_results=_queue_checks(result, status),
+            check_results=[*_queue_checks(result, status), one_writer],
         )
 
     return items
