@@ -252,10 +252,16 @@ class Extract:
         open_marks = OpenMarks(tx, self._entity, page.ids)
         drop = marks.marked_among(tx, self._entity, page.ids) if marks.has_marks(tx, self._entity) else set()
         rows: list[msgspec.Raw] = page.rows
-        ids, versions = page.ids, page.versions
-        if drop:
-            kept = [place for place, entity_id in enumerate(ids) if entity_id not in drop]
+        ids, versions, decoded = page.ids, page.versions, page.decoded
+        if drop or page.repeated:
+            # What an earlier page of this pass showed in the same version has been dealt with there.
+            kept = [
+                place
+                for place, (entity_id, key) in enumerate(zip(ids, page.keys, strict=True))
+                if entity_id not in drop and key not in page.repeated
+            ]
             rows, ids, versions = [rows[i] for i in kept], [ids[i] for i in kept], [versions[i] for i in kept]
+            decoded = decoded.only(kept) if decoded is not None else None
         open_marks.check(ids)
         written = self._writer.write(
             tx,
@@ -265,7 +271,7 @@ class Extract:
             synced_at=synced_at,
             guard="updated_at",
             nameless=page.nameless,
-            decoded=None if drop else page.decoded,
+            decoded=decoded,
         )
         if written.older or written.refused:
             hints = [Hint(entity_id, marks.REASON_OLDER) for entity_id in written.older]
@@ -275,7 +281,7 @@ class Extract:
         tally = self._tally
         tally.inserted += written.inserted
         tally.updated += written.updated
-        tally.unchanged += written.unchanged
+        tally.unchanged += written.unchanged + len(page.ids) - len(ids) - len(drop)
         tally.older += len(written.older)
         tally.quarantined += written.quarantined
         tally.dropped += len(drop)

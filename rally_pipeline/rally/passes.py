@@ -90,6 +90,8 @@ class _Answer:
 class PassPage(_Answer):
     """A page that counts: its rows, what they are known by, and where the pass stands after it."""
 
+    repeated: frozenset[bytes]
+    """Keys of rows that an earlier page of the pass showed in the same version."""
     offset: int
     last: bool
     after: PassState
@@ -178,7 +180,8 @@ class ListPass:
         """The page, with the state moved past it; None, with the state moved back, if it has no anchor."""
         page = _page_of(answer, self._state)
         state = self._state
-        if state.offset > 0 and not self._is_anchored(page):
+        repeated = self._find_repeated(page) if state.offset > 0 else set()
+        if state.offset > 0 and not repeated:
             self._step_back(page.received)
             return None
         self._steps_in_a_row = 0
@@ -194,7 +197,8 @@ class ListPass:
         )
         places = range(len(page.keys))
         self._remember(dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True)))
-        return replace(page, last=page.received < max(largest, self._overlap + 1), after=self._state)
+        last = page.received < max(largest, self._overlap + 1)
+        return replace(page, repeated=frozenset(repeated), last=last, after=self._state)
 
     def _remember(self, page: Anchors) -> None:
         self._anchors.append(page)
@@ -205,10 +209,13 @@ class ListPass:
                 if not self._met[key]:
                     del self._met[key]
 
-    def _is_anchored(self, page: PassPage) -> bool:
-        """Whether an unchanged row of an earlier page is on this one; and whether such rows kept their order."""
-        anchored = False
-        known: set[bytes] = set()
+    def _find_repeated(self, page: PassPage) -> set[bytes]:
+        """Keys of the rows that an earlier page showed in the same version: the anchors.
+
+        Raises:
+            UnorderedList: such rows stand in another order than before.
+        """
+        repeated: set[bytes] = set()
         here = dict(zip(page.keys, page.versions, strict=True))
         met_before = self._met.keys() & here.keys()
         in_order = [key for key in page.keys if key in met_before] if met_before else []
@@ -220,13 +227,12 @@ class ListPass:
                     if place < place_before:
                         raise UnorderedList("unchanged rows changed places between two pages")
                     place_before = place
-                    anchored = True
-                    known.add(key)
-        self._note_progress(page, known)
-        return anchored
+                    repeated.add(key)
+        self._note_progress(page, repeated)
+        return repeated
 
-    def _note_progress(self, page: PassPage, known: set[bytes]) -> None:
-        repeats = page.received > self._overlap and len(known) == len(page.keys)
+    def _note_progress(self, page: PassPage, repeated: set[bytes]) -> None:
+        repeats = page.received > self._overlap and len(repeated) == len(page.keys)
         self._stalled = self._stalled + 1 if repeats else 0
         if self._stalled >= _STALLED_PAGES:
             raise EndlessList(
@@ -287,6 +293,7 @@ def _page_of(answer: _Answer, state: PassState) -> PassPage:
         nameless=answer.nameless,
         begun=answer.begun,
         decoded=answer.decoded,
+        repeated=frozenset(),
         offset=state.offset,
         last=False,
         after=state,

@@ -11,19 +11,24 @@ from sqlalchemy import select
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.marks import REASON_ABSENT, Hint, add_marks
 from rally_pipeline.rally.passes import KEY_BYTES
-from rally_pipeline.rally.records import key_of
+from rally_pipeline.rally.records import keys_of
 from rally_pipeline.rally.tables import ENTITY_TABLES, extract_pages
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rally_pipeline.warehouse import Transaction
 
 _PAGES_AT_ONCE = 16
+_MIX = 0x9E3779B97F4A7C15
+"""An odd number (2^64 divided by the golden ratio), so that multiplying loses nothing."""
 
 
 def mark_unmet(tx: Transaction, entity: Entity, generation: int, *, seen: datetime) -> int:
     """Mark every stored row that no page of the pass showed; returns how many.
 
-    Memory: 16 bytes for each row that the pass met.
+    Memory: 8 bytes for each row that the pass met.
     """
     met = MetKeys(_packed_keys(tx, entity, generation))
     unmet = 0
@@ -46,24 +51,34 @@ def _packed_keys(tx: Transaction, entity: Entity, generation: int) -> Iterator[b
 
 
 class MetKeys:
-    """The keys that a pass met, as one sorted array of fixed-width strings."""
+    """The keys that a pass met, as one sorted array of 64-bit fingerprints.
+
+    Any two of a million keys share a fingerprint with a chance of 3 in 100 million. An absent row would then stay
+    until the row that hides it is gone, too.
+    """
 
     def __init__(self, packed: Iterable[bytes]) -> None:
         import numpy as np
 
-        data = bytearray()
-        for keys in packed:
-            data += keys
-        # A view on the same bytes, sorted in place: no second copy of millions of keys.
-        self._keys = np.frombuffer(data, dtype=f"S{KEY_BYTES}")
-        self._keys.sort()
+        prints = [_fingerprints(keys) for keys in packed]
+        self._met = np.concatenate(prints) if prints else np.empty(0, dtype=np.uint64)
+        self._met.sort()
 
     def missing(self, ids: list[str]) -> list[str]:
         """Those of `ids` that the pass did not meet."""
         import numpy as np
 
-        if not len(self._keys):
+        if not len(self._met):
             return ids
-        wanted = np.frombuffer(b"".join(map(key_of, ids)), dtype=f"S{KEY_BYTES}")
-        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        return [ids[place] for place in np.nonzero(self._keys[places] != wanted)[0]]
+        wanted = _fingerprints(b"".join(keys_of(ids)))
+        places = np.minimum(np.searchsorted(self._met, wanted), len(self._met) - 1)
+        return [ids[place] for place in np.nonzero(self._met[places] != wanted)[0]]
+
+
+def _fingerprints(packed: bytes) -> NDArray[np.uint64]:
+    """64 bits of each packed key, in which every bit of the key has a part."""
+    import numpy as np
+
+    halves = np.frombuffer(packed, dtype=np.uint64).reshape(-1, KEY_BYTES // 8)
+    mixed: NDArray[np.uint64] = halves[:, 0] * np.uint64(_MIX) ^ halves[:, 1]
+    return mixed

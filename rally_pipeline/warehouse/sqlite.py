@@ -35,7 +35,8 @@ from rally_pipeline.warehouse.plans import (
 from rally_pipeline.warehouse.quoting import quote_always
 from rally_pipeline.warehouse.types import Boolean
 
-CHECK_SECONDS = 0.25
+CHECK_SECONDS = 0.1
+_ALL_NEW = "rally_all_new"
 _quote = sqlite_dialect.dialect().identifier_preparer.quote_identifier
 
 
@@ -163,15 +164,25 @@ class SqliteBulk:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+        self._all_new: dict[str, bool] = connection.info.setdefault(_ALL_NEW, {})
+        """Whether the latest batch of a table was new in all its rows."""
 
     def upsert(self, plan: Plan, rows: Sequence[Row]) -> UpsertResult:
         """See `Transaction.upsert`. Under the write lock, what was compared is what will be written over."""
         batch = plan.distinct(rows)
-        fresh, changed, older = self._sort(plan, batch)
-        unwritten = self._write_each(plan, _upsert_sql(plan), fresh)
-        rejected = unwritten + self._write_each(plan, _upsert_sql(plan), changed)
-        inserted = len(fresh) - len(unwritten)
-        updated = len(changed) - (len(rejected) - len(unwritten))
+        inserted, rejected = self._insert_expected(plan, batch)
+        changed: list[Row] = []
+        older: list[Key] = []
+        updated = 0
+        if inserted + len(rejected) < len(batch):
+            refused = {id(row) for row, _ in rejected}
+            fresh, changed, older = self._sort(plan, [row for row in batch if id(row) not in refused])
+            new = self._write_each(plan, _upsert_sql(plan), fresh)
+            old = self._write_each(plan, _upsert_sql(plan), changed)
+            inserted += len(fresh) - len(new)
+            updated = len(changed) - len(old)
+            rejected = [*rejected, *new, *old]
+        self._all_new[plan.table.name] = inserted == len(batch)
         return UpsertResult(
             inserted=inserted,
             updated=updated,
@@ -180,6 +191,17 @@ class SqliteBulk:
             rejected=rejected,
             duplicates=len(rows) - len(batch),
         )
+
+    def _insert_expected(self, plan: Plan, batch: Sequence[Row]) -> tuple[int, list[tuple[Row, str]]]:
+        """As long as batches are all new (a first load), insert without looking: how many were, and what is refused.
+
+        What was stored already is left alone; `_sort` then finds the rows just inserted unchanged.
+        """
+        if not self._all_new.get(plan.table.name):
+            return 0, []
+        before = self._driver.total_changes
+        rejected = self._write_each(plan, _insert_absent_sql(plan), batch)
+        return self._driver.total_changes - before, rejected
 
     def _sort(self, plan: Plan, batch: Sequence[Row]) -> tuple[Sequence[Row], list[Row], list[Key]]:
         """New rows, different rows, and the keys of rows that the guard keeps out."""
@@ -365,6 +387,11 @@ def _delete_sql(table: sa.Table, soft: bool) -> str:
 def _insert_sql(plan: Plan) -> str:
     marks = ", ".join("?" * len(plan.columns))
     return f"INSERT INTO {_quote(plan.table.name)} ({_names(plan.columns)}) VALUES ({marks})"
+
+
+@lru_cache(maxsize=512)
+def _insert_absent_sql(plan: Plan) -> str:
+    return f"{_insert_sql(plan)} ON CONFLICT ({_names(plan.keys)}) DO NOTHING"
 
 
 @lru_cache(maxsize=512)
