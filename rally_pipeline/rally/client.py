@@ -14,7 +14,7 @@ from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.budget import HeaderBudget
 from rally_pipeline.http.client import DEFAULT_LIMITS, DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import read_rows
-from rally_pipeline.http.errors import BadAnswer, NotFound, Rejected
+from rally_pipeline.http.errors import BadAnswer, NotFound, Rejected, TooLarge
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.records import Head, read_id
 from rally_pipeline.settings import Settings, SettingsError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rally_pipeline.http.transport import Limits, Response, Transport
 
 _SMALLEST_PAGE = 100
+_SIZE_REFUSED = (400, 413, 414, 422)
 _DATES_REMEMBERED = 8
 _read_head = msgspec.json.Decoder(Head).decode
 
@@ -145,8 +146,8 @@ class RallyClient:
             params["updatedSince"] = _since(updated_since)
         try:
             response = self._get(f"/{entity.value}", params)
-        except Rejected as error:
-            if error.status not in (400, 422) or size <= _SMALLEST_PAGE:
+        except (Rejected, TooLarge) as error:
+            if error.status not in _SIZE_REFUSED or size <= _SMALLEST_PAGE:
                 raise
             self._page_limit = max(_SMALLEST_PAGE, size // 2)
             return self.list_page(entity, offset=offset, limit=limit, updated_since=updated_since)
