@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.rally.entities import Entity
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _ID_CHUNK = 500
 _PAGES = 16
 """Pages that may hold the anchor of a later one, as in `passes`."""
+_EDGE = 8
+"""Rows at the end of a page and the beginning of the next that nearly always hold the anchor."""
+_ANY_MARK = select(dirty.c.entity_id).where(dirty.c.entity_type == bindparam("kind")).limit(1)
 
 
 class OpenMarks:
@@ -35,9 +38,9 @@ class OpenMarks:
     def __init__(self, tx: Transaction, entity: Entity, ids: Sequence[str]) -> None:
         self._entity = entity
         self._marked: set[str] = set()
-        of_entity = dirty.c.entity_type == entity.singular
-        if not tx.rows(select(dirty.c.entity_id).where(of_entity).limit(1)):
+        if tx.scalar(_ANY_MARK, {"kind": entity.singular}) is None:
             return
+        of_entity = dirty.c.entity_type == entity.singular
         for start in range(0, len(ids), _ID_CHUNK):
             chunk = select(dirty.c.entity_id).where(
                 of_entity, dirty.c.entity_id.in_(ids[start : start + _ID_CHUNK])
@@ -60,8 +63,8 @@ class PassCoverage:
     def __init__(self, *, overlap: int, anchors: Iterable[Anchors], largest: int) -> None:
         self._overlap = overlap
         self._largest = largest
-        self._pages: deque[Mapping[bytes, int]] = deque(
-            ({key: version for key, (version, _) in page.items()} for page in anchors), maxlen=_PAGES
+        self._pages: deque[tuple[Sequence[bytes], Sequence[int]]] = deque(
+            ((list(page), [version for version, _ in page.values()]) for page in anchors), maxlen=_PAGES
         )
 
     def check(self, page: PassPage) -> None:
@@ -71,16 +74,22 @@ class PassCoverage:
                 "SN2",
                 f"the page at offset {page.offset} shares no unchanged row with an earlier page of its pass",
             )
-        self._pages.append(dict(zip(page.keys, page.versions, strict=True)))
-        self._largest = max(self._largest, len(self._pages[-1]) + len(page.nameless))
+        self._pages.append((page.keys, page.versions))
+        self._largest = max(self._largest, len(set(page.keys)) + len(page.nameless))
         if page.last and page.received >= max(self._largest, self._overlap + 1):
             raise InvariantViolation(
                 "SN2", f"the pass ends with a full page of {page.received} rows at offset {page.offset}"
             )
 
     def _is_anchored(self, page: PassPage) -> bool:
-        pairs = list(zip(page.keys, page.versions, strict=True))
-        return any(earlier.get(key) == version for earlier in reversed(self._pages) for key, version in pairs)
+        if not self._pages:
+            return False
+        keys, versions = self._pages[-1]
+        tail = set(zip(keys[-_EDGE:], versions[-_EDGE:], strict=True))
+        if not tail.isdisjoint(zip(page.keys[:_EDGE], page.versions[:_EDGE], strict=True)):
+            return True
+        here = set(zip(page.keys, page.versions, strict=True))
+        return any(not here.isdisjoint(zip(*earlier, strict=True)) for earlier in reversed(self._pages))
 
 
 def check_resumable(stored: Mapping[str, Any] | None, generation: int, page: int) -> None:
