@@ -79,8 +79,9 @@ class ChangeReader:
             first = min(base or started, started) - self._policy.overlap
             state.cursor = state.base = instant_text(first)
         if state.position is None or state.read_started is None:
-            # A server clock that was set back must not hide what it stamps now.
-            state.position = min(state.cursor, instant_text(started - self._policy.overlap))
+            # A server clock that was set back must not hide what it stamps now, nor what the last read could not see.
+            since = [started] if state.last_read is None else [started, parse_instant(state.last_read)]
+            state.position = min(state.cursor, *(instant_text(at - self._policy.overlap) for at in since))
             state.read_started = instant_text(started)
             state.opened_at = instant_text(self._client.clock.now())
             with self._warehouse.transaction("rally.feed.open", self._lease) as tx:

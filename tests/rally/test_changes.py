@@ -415,6 +415,28 @@ def test_what_a_clock_that_was_set_back_stamped_long_before_the_next_read_is_rea
     assert world.differences() == []
 
 
+def test_what_a_stale_read_after_a_clock_was_set_back_could_not_see_is_read_by_the_next_one(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    """Found by `python -m tests.simulation rally --histories 1 --seed 211`, when the first half was mended."""
+    lag = {"staleness_seconds": 5, "overlap_seconds": 7}
+    world = make_sqlite_world(records={"contacts": 20}, replica_lag_seconds=5.0, policy=lag)
+    world.clock = local = world.sandbox.clock.skewed(0)  # type: ignore[assignment]
+    world.restart()
+    world.extract()
+    world.sandbox.clock.advance(30)
+    world.catch_up()
+    world.sandbox.clock.set(world.sandbox.clock.now() - timedelta(seconds=50))
+    local.skew_seconds = 50
+    touch(world, 3)
+    world.catch_up()
+    world.sandbox.clock.advance(25)
+    result, _ = world.catch_up()
+    assert result.snapshot_required is None
+    assert result.recorded == 3
+    assert world.differences() == []
+
+
 def test_the_cost_of_ten_thousand_changes_is_near_the_least_possible(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"contacts": 12_000}, policy={"overlap_seconds": 60})
     world.extract([Entity.CONTACTS])
