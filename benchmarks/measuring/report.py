@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.measuring.contestant import Sample
 from benchmarks.measuring.machine import Machine
 
+_COLUMNS = ("wall s", "spread", "CPU s", "peak MB", "work MB", "requests", "rounds")
+
 
 @dataclass
 class Series:
@@ -47,6 +49,11 @@ class Series:
         """Of the contestant and of the database server together."""
         return self.median(lambda sample: sample.cpu + sample.server_cpu)
 
+    @property
+    def requests(self) -> int:
+        """The most of any round."""
+        return max(sample.requests for sample in self.samples)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         made: dict[str, Any] = {"case": self.case, "contestant": self.contestant, "note": self.note}
@@ -60,7 +67,7 @@ class Series:
                 "cpu": self.cpu,
                 "peak_mb": self.median(lambda sample: sample.peak_mb),
                 "work_mb": self.median(lambda sample: sample.work_mb),
-                "requests": self.samples[-1].requests,
+                "requests": self.requests,
                 "facts": dict(self.samples[-1].facts),
             }
         return made
@@ -121,6 +128,8 @@ class Report:
     machine: Machine
     series: list[Series] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
+    shown: tuple[str, ...] = ()
+    """Facts that have a column of their own."""
 
     def find(self, case: str, contestant: str) -> Series | None:
         """The series, if it has a sample."""
@@ -159,21 +168,27 @@ class Report:
     def show(self) -> str:
         """For a person."""
         shown = [f"## {self.benchmark}", self.machine.line(), str(self.settings), ""]
-        header = (
-            "case",
-            "contestant",
-            "wall s",
-            "spread",
-            "CPU s",
-            "peak MB",
-            "work MB",
-            "requests",
-            "rounds",
-        )
-        shown.append(table(header, map(_series_line, self.series)))
+        shown.append(table(("case", "contestant", *_COLUMNS, *self.shown), map(self._line, self.series)))
         if self.goals:
             shown += ["", show_goals(self.goals)]
         return "\n".join(shown)
+
+    def _line(self, one: Series) -> tuple[str, ...]:
+        if not one.finished:
+            return one.case, one.contestant, one.note, *[""] * (len(_COLUMNS) - 1 + len(self.shown))
+        figures = [
+            f"{one.wall:.3f}",
+            "-".join(f"{value:.3f}" for value in one.spread(lambda sample: sample.wall)),
+            f"{one.cpu:.2f}" if one.cpu else "",
+            *(
+                f"{value:.0f}" if value else ""
+                for value in (one.median(lambda s: s.peak_mb), one.median(lambda s: s.work_mb))
+            ),
+            str(one.requests or ""),
+            f"{len(one.samples)}{f' ({one.note})' if one.note else ''}",
+        ]
+        facts = one.samples[-1].facts
+        return one.case, one.contestant, *figures, *(str(facts.get(name, "")) for name in self.shown)
 
 
 def show_goals(goals: Iterable[Goal]) -> str:
@@ -196,23 +211,6 @@ def table(header: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
 def write_json(reports: Iterable[Report], file: Path) -> None:
     """All reports as one JSON document."""
     file.write_text(json.dumps([report.to_dict() for report in reports], indent=1) + "\n")
-
-
-def _series_line(one: Series) -> tuple[str, ...]:
-    if not one.finished:
-        return one.case, one.contestant, one.note, "", "", "", "", "", ""
-    least, most = one.spread(lambda sample: sample.wall)
-    return (
-        one.case,
-        one.contestant,
-        f"{one.wall:.3f}",
-        f"{least:.3f}-{most:.3f}",
-        f"{one.cpu:.2f}",
-        f"{one.median(lambda sample: sample.peak_mb):.0f}",
-        f"{one.median(lambda sample: sample.work_mb):.0f}",
-        str(one.samples[-1].requests or "-"),
-        f"{len(one.samples)}{f' ({one.note})' if one.note else ''}",
-    )
 
 
 def _figure(value: float) -> str:

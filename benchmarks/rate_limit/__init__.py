@@ -1,0 +1,1 @@
+"""One tenant's rate limit, used by several processes at once."""
