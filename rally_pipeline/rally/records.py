@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -97,7 +98,7 @@ class DecodedRows(NamedTuple):
     """What became of a batch of records."""
 
     rows: list[Row]
-    places: list[int]
+    places: Sequence[int]
     """The place of each row's record in the batch."""
     refused: list[tuple[int, str]]
     """(place, reason) of the records that cannot be stored."""
@@ -136,9 +137,9 @@ class RecordDecoder:
         )
         self._fields = [(field.name, _CONVERTERS[field.type]) for field in entity.fields[1:]]
         self._converted = [
-            (place, _RAW_CONVERTERS[field.type])
+            (place, _COLUMN_CONVERTERS[field.type])
             for place, field in enumerate(entity.fields)
-            if field.type in _RAW_CONVERTERS
+            if field.type in _COLUMN_CONVERTERS
         ]
         self._extra_names: tuple[str, ...] = ()
         self._read_shape = self._shape_reader()
@@ -149,37 +150,51 @@ class RecordDecoder:
         Raises:
             RecordError: not a JSON object, or no usable id.
         """
-        try:
-            values = self._decode_expected(raw) if _NUL not in bytes(raw) else self._decode_carefully(raw)
-        except _SURPRISES:
-            values = self._decode_carefully(raw)
-        return (*values, version_of(raw), synced_at, None)
+        version = version_of(raw)
+        with contextlib.suppress(*_SURPRISES):
+            if _NUL not in bytes(raw):
+                return self._decode_expected((raw,), (version,), synced_at)[0]
+        return (*self._decode_carefully(raw), version, synced_at, None)
 
     def decode_rows(
         self, raws: Sequence[msgspec.Raw], versions: Sequence[int], *, synced_at: str
     ) -> DecodedRows:
         """Rows of the records; `versions` holds `version_of` of each."""
+        if not raws:
+            return DecodedRows([], [], [])
         # Found once for all records, since it is rare and a search in each costs as much as reading it.
         text = b"".join(raws)
         expected = _NUL not in text
-        rows: list[Row] = []
-        places: list[int] = []
-        refused: list[tuple[int, str]] = []
-        for place, raw in enumerate(raws):
-            try:
-                values = self._decode_expected(raw) if expected else self._decode_carefully(memoryview(raw))
-            except _SURPRISES:
-                try:
-                    values = self._decode_carefully(memoryview(raw))
-                except RecordError as error:
-                    refused.append((place, str(error)))
-                    continue
-            rows.append((*values, versions[place], synced_at, None))
-            places.append(place)
-        decoded = DecodedRows(rows, places, refused)
-        if not raws or _single_keys(text, rows, raws[0]):
+        try:
+            if not expected:
+                raise ValueError("U+0000")
+            rows = self._decode_expected(raws, versions, synced_at)
+            decoded = DecodedRows(rows, range(len(rows)), [])
+        except _SURPRISES:
+            decoded = self._decode_each(raws, versions, synced_at, expected)
+        if _single_keys(text, decoded.rows, raws[0]):
             return decoded
         return _without_doubled_keys(decoded, raws)
+
+    def _decode_each(
+        self, raws: Sequence[msgspec.Raw], versions: Sequence[int], synced_at: str, expected: bool
+    ) -> DecodedRows:
+        """Record by record, the surprising ones carefully."""
+        decoded = DecodedRows([], [], [])
+        rows, places = decoded.rows, []
+        for place, (raw, version) in enumerate(zip(raws, versions, strict=True)):
+            try:
+                if not expected:
+                    raise ValueError("U+0000")
+                rows += self._decode_expected((raw,), (version,), synced_at)
+            except _SURPRISES:
+                try:
+                    rows.append((*self._decode_carefully(memoryview(raw)), version, synced_at, None))
+                except RecordError as error:
+                    decoded.refused.append((place, str(error)))
+                    continue
+            places.append(place)
+        return decoded._replace(places=places)
 
     def _shape_reader(self) -> Callable[[Any], msgspec.Struct]:
         known: list[tuple[str, Any] | tuple[str, Any, Any]] = [("id", str)]
@@ -188,26 +203,30 @@ class RecordDecoder:
         shape = msgspec.defstruct(self.entity.singular, known, forbid_unknown_fields=True, gc=False)
         return msgspec.json.Decoder(shape).decode
 
-    def _decode_expected(self, raw: bytes | memoryview | msgspec.Raw) -> list[Any]:
-        """Values up to `extra`, for a record without U+0000. Raises `_SURPRISES` where the shape does not fit."""
-        values = list(msgspec.structs.astuple(self._read_shape(raw)))
-        if not values[0]:
+    def _decode_expected(
+        self, raws: Sequence[bytes | memoryview | msgspec.Raw], versions: Sequence[int], synced_at: str
+    ) -> list[Row]:
+        """Rows of records without U+0000, a column at a time. Raises `_SURPRISES` where a shape does not fit."""
+        read = map(self._read_shape, raws)
+        columns: list[Sequence[Any]] = [*zip(*map(msgspec.structs.astuple, read), strict=True)]
+        if not all(columns[0]):
             raise ValueError("empty id")
         for place, convert in self._converted:
-            value = values[place]
-            if value is not None:
-                values[place] = convert(value)
+            columns[place] = convert(columns[place])
+        size = len(self._fields) + 1
+        extra: Iterable[str | None] = repeat(None)
         if self._extra_names:
-            size = len(self._fields) + 1
-            rest = dict(zip(self._extra_names, values[size:], strict=True))
-            del values[size:]
-            present = {
-                name: _decode_json(value) for name, value in rest.items() if value is not msgspec.UNSET
-            }
-            values.append(_json(present) if present else None)
-        else:
-            values.append(None)
-        return values
+            extra = [self._rest(values) for values in zip(*columns[size:], strict=True)]
+        return [*zip(*columns[:size], extra, versions, repeat(synced_at), repeat(None), strict=False)]
+
+    def _rest(self, values: Sequence[Any]) -> str | None:
+        """`extra` of a record with these values under the learnt names."""
+        present = {
+            name: _decode_json(value)
+            for name, value in zip(self._extra_names, values, strict=True)
+            if value is not msgspec.UNSET
+        }
+        return _json(present) if present else None
 
     def _decode_carefully(self, raw: bytes | memoryview) -> list[Any]:
         record = _read_object(raw)
@@ -281,14 +300,14 @@ def _single_keys(text: bytes, rows: Sequence[Row], first: msgspec.Raw) -> bool:
 
 def _without_doubled_keys(decoded: DecodedRows, raws: Sequence[msgspec.Raw]) -> DecodedRows:
     """The batch after a closer look at each record."""
-    kept = DecodedRows([], [], list(decoded.refused))
+    kept, places = DecodedRows([], [], list(decoded.refused)), []
     for row, place in zip(decoded.rows, decoded.places, strict=True):
         if twice := _doubled_key(raws[place]):
             kept.refused.append((place, _TWICE.format(twice)))
         else:
             kept.rows.append(row)
-            kept.places.append(place)
-    return kept
+            places.append(place)
+    return kept._replace(places=places)
 
 
 def _doubled_key(raw: msgspec.Raw) -> str | None:
@@ -424,12 +443,20 @@ def _whole(value: int) -> int:
     raise ValueError("beyond 64 bits")
 
 
-def _plain_instant(value: str) -> str:
-    """`instant_text`, quicker for the form that the API's pages show."""
-    if len(value) == 20 and value[19] == "Z" and value[10] == "T":
-        datetime.fromisoformat(value)
-        return f"{value[:19]}.000000Z"
-    return instant_text(value)
+def _instants(column: Sequence[str | None]) -> list[str | None]:
+    """`instant_text` of each, quicker for the form that the API's pages show."""
+    return [
+        value
+        if value is None
+        else f"{value[:19]}.000000Z"
+        if len(value) == 20 and value[19] == "Z" and value[10] == "T" and datetime.fromisoformat(value)
+        else instant_text(value)
+        for value in column
+    ]
+
+
+def _each(convert: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    return lambda column: [value if value is None else convert(value) for value in column]
 
 
 _SHAPES: dict[FieldType, Any] = {
@@ -439,9 +466,9 @@ _SHAPES: dict[FieldType, Any] = {
     FieldType.INSTANT: str | None,
     FieldType.JSON: msgspec.Raw | None,
 }
-_RAW_CONVERTERS: dict[FieldType, Callable[[Any], Any]] = {
-    FieldType.INTEGER: _whole,
-    FieldType.DECIMAL: _raw_decimal,
-    FieldType.INSTANT: _plain_instant,
-    FieldType.JSON: _raw_json,
+_COLUMN_CONVERTERS: dict[FieldType, Callable[[Sequence[Any]], list[Any]]] = {
+    FieldType.INTEGER: _each(_whole),
+    FieldType.DECIMAL: _each(_raw_decimal),
+    FieldType.INSTANT: _instants,
+    FieldType.JSON: _each(_raw_json),
 }
