@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -36,6 +37,7 @@ DECODER_REVISION = 1
 _INT64_END = 2**63
 _MAX_DECIMAL_DIGITS = 1_000
 _MAX_LEARNT_NAMES = 500
+_LEARNABLE = re.compile(r'[^"\\\x00-\x1f\x7f-\x9f]{1,200}')
 _NUL = rb"\u0000"
 _BESIDES = 2
 """Columns of a row that always hold a value but do not stand in the record: version and time."""
@@ -87,10 +89,10 @@ def keys_of(ids: Sequence[str]) -> list[bytes]:
 def key_of(entity_id: str) -> bytes:
     """16 bytes that stand for an id in the bookkeeping of a pass: the GUID itself, else a 128-bit hash."""
     if len(entity_id) == _GUID:
-        try:
-            return bytes.fromhex(entity_id.replace("-", "")).ljust(16, b"\0")
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            packed = bytes.fromhex(entity_id.replace("-", ""))
+            if len(packed) == 16:
+                return packed
     return blake2b(entity_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -199,8 +201,12 @@ class RecordDecoder:
     def _shape_reader(self) -> Callable[[Any], msgspec.Struct]:
         known: list[tuple[str, Any] | tuple[str, Any, Any]] = [("id", str)]
         known += [(field.name, _SHAPES[field.type], None) for field in self.entity.fields[1:]]
-        known += [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in self._extra_names]
-        shape = msgspec.defstruct(self.entity.singular, known, forbid_unknown_fields=True, gc=False)
+        # Names of their own: Python gives `__name`, and other names that an API may use, a meaning.
+        learnt = {f"learnt_{number}": name for number, name in enumerate(self._extra_names)}
+        known += [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in learnt]
+        shape = msgspec.defstruct(
+            self.entity.singular, known, rename=learnt, forbid_unknown_fields=True, gc=False
+        )
         return msgspec.json.Decoder(shape).decode
 
     def _decode_expected(
@@ -253,7 +259,7 @@ class RecordDecoder:
         return values
 
     def _learn(self, unknown: dict[str, Any]) -> None:
-        fresh = [name for name in unknown if name.isidentifier() and name not in self._extra_names]
+        fresh = [name for name in unknown if _LEARNABLE.fullmatch(name) and name not in self._extra_names]
         if fresh and len(self._extra_names) + len(fresh) <= _MAX_LEARNT_NAMES:
             self._extra_names += tuple(fresh)
             self._read_shape = self._shape_reader()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.records import RecordDecoder, RecordError, key_of, version_of
+from rally_pipeline.rally.records import RecordDecoder, RecordError, key_of, keys_of, version_of, versions_of
 
 ID = "5b0e3f1c-77d2-4a55-8f0e-2c9a4d6b1e90"
 
@@ -164,6 +164,17 @@ names = st.sampled_from([field.name for field in Entity.DEALS.fields[1:]]) | st.
 ).filter(lambda name: name != "id")
 
 
+@pytest.mark.parametrize(
+    "name", ["__0", "__dict__", "__class__", "_x", "class", "learnt_0", "with space", "größe", 'q"']
+)
+def test_any_name_of_a_custom_field_is_learnt_or_read_carefully(name: str) -> None:
+    decoder = RecordDecoder(Entity.DEALS)
+    raws = [msgspec.Raw(json.dumps({"id": f"{n}", name: n}).encode()) for n in range(3)]
+    for _ in range(2):
+        rows = decoder.decode_rows(raws, versions_of(raws), synced_at="now").rows
+        assert [json.loads(row[-4]) for row in rows] == [{name: n} for n in range(3)]
+
+
 @given(st.lists(st.dictionaries(names, json_values, max_size=8), min_size=1, max_size=4))
 def test_the_quick_reader_and_the_careful_reader_give_the_same_row(records: list[dict[str, Any]]) -> None:
     """The first decoder learns as it goes; a fresh one with U+0000 in sight reads carefully. Both must agree."""
@@ -174,9 +185,19 @@ def test_the_quick_reader_and_the_careful_reader_give_the_same_row(records: list
         assert list(quick.decode(raw, synced_at="now"))[:-3] == careful
 
 
-@given(st.text(max_size=50))
-def test_the_key_of_an_id_has_sixteen_bytes(entity_id: str) -> None:
-    assert len(key_of(entity_id)) == 16
+ids = st.uuids().map(str) | st.text(max_size=50) | st.text("0123456789abcdef- ", min_size=36, max_size=36)
+
+
+@given(st.lists(ids, max_size=5))
+def test_the_key_of_an_id_has_sixteen_bytes_alone_and_among_others(entity_ids: list[str]) -> None:
+    assert all(len(key_of(entity_id)) == 16 for entity_id in entity_ids)
+    assert keys_of(entity_ids) == [key_of(entity_id) for entity_id in entity_ids]
+
+
+@given(st.lists(st.binary(max_size=80), max_size=5))
+def test_versions_are_the_same_alone_and_among_others(contents: list[bytes]) -> None:
+    raws = [msgspec.Raw(json.dumps(content.hex()).encode()) for content in contents]
+    assert versions_of(raws) == [version_of(memoryview(raw)) for raw in raws]
 
 
 def test_different_ids_have_different_keys() -> None:
