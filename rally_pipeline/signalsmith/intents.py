@@ -129,14 +129,29 @@ class Intents:
         found: str | None = transaction.scalar(query)
         return found
 
-    def claimed(self, sync_id: str, *, besides: str) -> set[str]:
-        """Runs that belong to other requests."""
+    def claimed(self, sync_id: str, *, besides: str, origins: Sequence[str] = ()) -> set[str]:
+        """Runs that belong to other requests; with `origins`, only those that they came to in these ways."""
         table = tables.intents
         query = select(table.c.run_id).where(
             table.c.sync_id == sync_id, table.c.run_id.is_not(None), table.c.request != besides
         )
+        if origins:
+            query = query.where(table.c.origin.in_(origins))
         with self._warehouse.reading() as transaction:
             return {str(run_id) for (run_id,) in transaction.rows(query)}
+
+    def newest_run(self, sync_id: str, *, since: datetime) -> str | None:
+        """The run that the latest request since that server time got."""
+        table = tables.intents
+        query = (
+            select(table.c.run_id)
+            .where(table.c.sync_id == sync_id, table.c.run_id.is_not(None), table.c.noted_at >= since)
+            .order_by(table.c.noted_at.desc(), table.c.updated_at.desc())
+            .limit(1)
+        )
+        with self._warehouse.reading() as transaction:
+            found = transaction.scalar(query)
+        return None if found is None else str(found)
 
     def _upsert(self, transaction: Transaction, intent: Intent) -> None:
         columns = (

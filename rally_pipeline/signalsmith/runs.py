@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 10.0
 _LEASE_MARGIN_SECONDS = 300.0
+_UNLISTED_FOR = timedelta(minutes=10)
+"""From noting an intent to the run in the list: longer than a trigger may take and a list may lag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class SyncRunner:
                 return _Decision(adopted.id, ADOPTED)
         sync = self._read_sync(request)
         found, runs = self._find_run(request, sync, policy)
+        found = found or self._unlisted(request, runs)
         intent = intent or self._trigger.note(request, runs)
         if found is not None:
             if _must_end_first(request, found):
@@ -152,7 +155,8 @@ class SyncRunner:
         try:
             run, origin = self._trigger.start(request, intent, policy, lease)
         except RunUnderWay as refusal:
-            live = self._live(self._client.list_runs(request.sync_id), policy)
+            runs = self._client.list_runs(request.sync_id)
+            live = self._live(runs, policy) or self._unlisted(request, runs)
             if live is None:
                 raise refusal.error from refusal
             self._intents.write(refusal.intent.bound(live.id, ATTACHED), lease)
@@ -212,6 +216,17 @@ class SyncRunner:
                 raise stuck(run, policy)
         waiting = [run for run in live if run.status == "pending"]
         return next(iter([*waiting, *live]), None)
+
+    def _unlisted(self, request: RunRequest, runs: list[Run]) -> Run | None:
+        """A run under way that another request got just now and that a list which lags does not show yet (RE5)."""
+        run_id = self._intents.newest_run(request.sync_id, since=self._now() - _UNLISTED_FOR)
+        if run_id is None or any(run.id == run_id for run in runs):
+            return None
+        try:
+            run = self._client.get_run(request.sync_id, run_id)
+        except NotFound:
+            return None
+        return None if run.is_terminal else run
 
     def _runs_since(self, request: RunRequest, window: TickWindow) -> list[Run]:
         # an hour more: a run that began before the tick may be under way

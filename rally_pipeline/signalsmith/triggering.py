@@ -26,12 +26,13 @@ from rally_pipeline.signalsmith.records import Run
 from rally_pipeline.signalsmith.run_request import ADOPTED, TRIGGERED, Notice, RunPolicy, RunRequest
 from rally_pipeline.signalsmith.server_now import ServerNow
 from rally_pipeline.signalsmith.ticks import EARLY
-from rally_pipeline.warehouse import Lease
+from rally_pipeline.warehouse import FenceLost, Lease
 
 MOST_TRIGGERS = 2
 """Calls that may have been applied. After the second one without a trace a person must look."""
 
 _MOST_REFUSALS = 4
+_SHORTEST_PAUSE = 0.001
 
 
 class RunUnderWay(Exception):
@@ -69,12 +70,14 @@ class Trigger:
             RunUnderWay: refused with 409 or another 4xx; nothing was started.
             TriggerUnknown: it cannot be told whether or which run was started.
             ApiError: it is certain that nothing was started.
+            FenceLost: this process stood still for so long that another one may have taken the sync over.
         """
         current = intent
         while current.attempts < MOST_TRIGGERS:
+            own_until = self._clock.monotonic() + lease.ttl_seconds
             current = self._intents.write(current.sending(), lease)
             try:
-                run = self._send(request, current)
+                run = self._send(request, current, lease, own_until)
             except (Conflict, Rejected) as error:
                 raise RunUnderWay(self._not_sent(current, lease), error) from error
             except ApiError as error:
@@ -102,6 +105,8 @@ class Trigger:
         end = self._clock.monotonic() + policy.settle_seconds
         pause = 1.0
         while True:
+            # Only a look that began after the settle time shows that there is no run.
+            settled = self._clock.monotonic() >= end
             newer = self._newer(intent)
             if len(newer) == 1:
                 self._bind(intent, newer[0], ADOPTED, lease)
@@ -113,10 +118,10 @@ class Trigger:
                     f"the answer to a trigger of sync {intent.sync_id} was lost and {len(newer)} runs began since"
                     f" ({ids}): look in SignalSmith which one counts; materialize again to attach to a live one"
                 )
-            left = end - self._clock.monotonic()
-            if left <= 0:
+            if settled:
                 return None
-            self._clock.sleep(min(pause, left))
+            left = end - self._clock.monotonic()
+            self._clock.sleep(max(_SHORTEST_PAUSE, min(pause, left)))
             pause *= 2
 
     def note(self, request: RunRequest, runs: list[Run]) -> Intent:
@@ -132,13 +137,18 @@ class Trigger:
         )
 
     def _newer(self, intent: Intent) -> list[Run]:
-        """Runs since the intent that are nobody else's. Of several, those that a person or token started."""
+        """Runs since the intent that are nobody else's. Of several, those that a person or token started.
+
+        Another request may have attached to our run meanwhile: that does not make it the other one's.
+        """
         claimed = self._intents.claimed(intent.sync_id, besides=intent.request)
+        started = self._intents.claimed(intent.sync_id, besides=intent.request, origins=(TRIGGERED, ADOPTED))
         newer = [
             run
             for run in self._client.list_runs(intent.sync_id, since=intent.noted_at - EARLY)
             if run.id not in intent.noted_runs
-            and run.id not in claimed
+            and run.id not in started
+            and (run.id not in claimed or run.triggered_by)
             and (run.created_at is None or run.created_at >= intent.noted_at - EARLY)
         ]
         started_by_call = [run for run in newer if run.triggered_by]
@@ -149,8 +159,12 @@ class Trigger:
             raise InvariantViolation("RE1", f"run {run.id} is of sync {run.sync_id}, not of {intent.sync_id}")
         self._intents.write(intent.bound(run.id, origin), lease)
 
-    def _send(self, request: RunRequest, intent: Intent) -> Run:
-        """One trigger, sent again only where it is certain that the last one was not applied."""
+    def _send(self, request: RunRequest, intent: Intent, lease: Lease, own_until: float) -> Run:
+        """One trigger, sent again only where it is certain that the last one was not applied.
+
+        Not after `own_until` (monotonic seconds): no fence protects the remote from a process that was stopped
+        after its intent, lost its lease meanwhile, and wakes up.
+        """
         stored = self._intents.read(request.sync_id, request.key)
         written = stored is not None and (stored.state, stored.attempts) == (State.SENDING, intent.attempts)
         if not written:
@@ -162,6 +176,8 @@ class Trigger:
         refusals = 0
         while True:
             self._step("signalsmith.trigger:before")
+            if self._clock.monotonic() >= own_until:
+                raise FenceLost(lease.stream, lease.fence)
             try:
                 run = self._client.trigger(request.sync_id)
             except (Throttled, NoAnswer) as error:
