@@ -29,7 +29,11 @@ class RunningSource:
 
     def requests(self) -> int:
         """Requests since the last reset, by the server's own count."""
-        return sum(self._control("/-/requests").values())
+        return sum(self._control("/-/requests")["requests"].values())
+
+    def sent(self) -> int:
+        """Bytes of its answers since the last reset, headers included."""
+        return int(self._control("/-/requests")["sent"])
 
     def _control(self, target: str) -> Any:
         with urllib.request.urlopen(self._root + target, timeout=60) as answer:

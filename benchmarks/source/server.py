@@ -21,6 +21,7 @@ from benchmarks.source.contacts import FIRST_UPDATE, contact, guid, serialise
 
 _PLENTY = b"X-RateLimit-Limit: 1000000\r\nX-RateLimit-Remaining: 999000\r\nX-RateLimit-Reset: %d\r\n"
 _LARGEST_PAGE = 10_000
+_EMPTY_LISTS = ("/companies", "/deals", "/activities")
 
 
 class Listing:
@@ -56,6 +57,7 @@ class Source:
         self._updated = Listing([])
         self._asked_since: datetime | None = None
         self._moments: dict[int, datetime] = {}
+        self.sent = 0
         self._feed: list[tuple[str, bytes]] = []
         self._places: dict[bytes, int] | None = None
         self.requests = {}
@@ -94,7 +96,9 @@ class Source:
             return self._since(since).page(offset, limit)
         if path == "/sync/changes":
             return self._changes(_comparable(query["since"][0]), limit)
-        return self._single(path.removeprefix("/contacts/").encode())
+        if path.startswith("/contacts/"):
+            return self._single(path.removeprefix("/contacts/").encode())
+        return [b"[]"] if path in _EMPTY_LISTS else None
 
     def _since(self, since: datetime) -> Listing:
         """In list order. Who has seen the newest of the first records asks for changed ones."""
@@ -155,6 +159,8 @@ class _Connection(socketserver.BaseRequestHandler):
                 b"Content-Length: %d\r\n\r\n" % sum(len(part) for part in body),
             )
         )
+        if not parts.path.startswith("/-/"):
+            self.server.source.sent += len(head) + sum(len(part) for part in body)
         _send_all(self.request, [head, *body])
 
 
@@ -172,7 +178,7 @@ class _Server(socketserver.ThreadingTCPServer):
             self.source.reset()
         elif path == "/-/change":
             self.source.change(int(query["count"][0]), int(query["entries"][0]))
-        return json.dumps(self.source.requests).encode()
+        return json.dumps({"requests": self.source.requests, "sent": self.source.sent}).encode()
 
 
 def _send_all(sock: socket.socket, parts: list[bytes | memoryview]) -> None:

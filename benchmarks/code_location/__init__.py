@@ -1,0 +1,1 @@
+"""How long a code location takes to load."""

@@ -1,0 +1,1 @@
+"""What it costs when there is nothing to do."""
