@@ -53,6 +53,12 @@ def make_sqlite_world(sqlite_url: str) -> Iterator[MakeWorld]:
 
 
 @pytest.fixture
+def make_postgres_world(postgres_url: str) -> Iterator[MakeWorld]:
+    """A Rally world on PostgreSQL."""
+    yield from rally_worlds(postgres_url)
+
+
+@pytest.fixture
 def make_sell_world(sqlite_url: str) -> Iterator[MakeSellWorld]:
     """A Sell world on SQLite."""
     yield from sell_worlds(sqlite_url)

@@ -45,10 +45,8 @@ def test_any_insert_or_update_between_any_two_pages_is_there_afterwards(
     def update(place: int) -> None:
         rally.update("companies", rally.ids("companies")[place], {"notes": f"row {place}"})
 
-    acts = [
-        partial(rally.create, "companies", {"name": "New"}),
-        *(partial(update, place) for place in places),
-    ]
+    acts: list[Callable[[], object]] = [partial(rally.create, "companies", {"name": "New"})]
+    acts += [partial(update, place) for place in places]
     for request in range(2, 6):
         for act in acts:
             world.pass_time(5)

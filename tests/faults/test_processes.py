@@ -1,0 +1,133 @@
+"""Real processes that are told to stop, or that run out of memory: a clean end, and the next run ends equal."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster  # noqa: F401 (once, and not in each child)
+import pytest
+
+from rally_pipeline.rally.connection import open_mirror
+from rally_pipeline.rally.entities import Entity
+from rally_pipeline.sandbox.application import Sandbox
+from rally_pipeline.sandbox.clock import SandboxClock
+from rally_pipeline.sandbox.server import SandboxServer
+from tests.cli.conftest import Shell
+from tests.rally.world import World
+
+ENOUGH_SECONDS = 30
+"""Within which a process must have come as far as a test wants it, on a busy machine."""
+
+
+@pytest.fixture
+def shell(sqlite_url: str) -> Iterator[tuple[Shell, SandboxServer]]:
+    """A command line that is connected to a served sandbox with a few hundred records."""
+    sandbox = Sandbox(records=600, clock=SandboxClock.running(), limit_per_minute=None, apis=["rally"])
+    sandbox.rally.switch(max_limit=20)
+    folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
+    with SandboxServer(sandbox) as server:
+        made = Shell(folder, {n: v for n, v in server.environment().items() if n.startswith("RALLY")})
+        made.variables |= {"RALLY_STALENESS_SECONDS": "0", "WAREHOUSE_URL": sqlite_url}
+        yield made, server
+
+
+def fork(work: Callable[[], int]) -> int:
+    """A child that does `work` and ends with its exit code, whatever happens; its process number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        code = work()
+    finally:
+        os._exit(code)
+
+
+def assert_next_run_ends_equal(shell: Shell, server: SandboxServer) -> None:
+    """The next run finishes what was begun."""
+    with open_mirror(shell.settings()) as mirror:
+        for entity in Entity:
+            mirror.extract(entity)
+        mirror.read_changes()
+        for entity in Entity:
+            mirror.settle(entity)
+    world = World(shell.variables["WAREHOUSE_URL"], server.sandbox)
+    assert world.differences() == []
+    assert world.marks() == []
+    world.close()
+
+
+@pytest.mark.fault("P2")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sync_that_is_told_to_stop_stops_soon_with_exit_code_1(
+    shell: tuple[Shell, SandboxServer], number: signal.Signals
+) -> None:
+    command, server = shell
+
+    def sync() -> int:
+        from rally_pipeline.cli import main
+
+        os.environ |= command.environment()
+        os.chdir(command.folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            main(["sync", "rally"])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 98
+
+    child = fork(sync)
+    deadline = time.monotonic() + ENOUGH_SECONDS
+    while len(server.sandbox.log) < 12 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(server.sandbox.log) >= 12
+    os.kill(child, number)
+    asked = len(server.sandbox.log)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert len(server.sandbox.log) <= asked + 10
+    assert_next_run_ends_equal(command, server)
+
+
+@pytest.mark.fault("P5")
+@pytest.mark.parametrize("megabytes", [1, 10, 25])
+def test_a_process_that_runs_out_of_memory_ends_by_itself_and_loses_nothing(
+    shell: tuple[Shell, SandboxServer], megabytes: int
+) -> None:
+    """A page of fifty megabytes, and less room than that."""
+    command, server = shell
+    settings = command.settings()
+    rally = server.sandbox.rally
+    rally.switch(max_limit=100)
+    for victim in rally.ids("contacts")[:40]:
+        rally.distort("contacts", victim, set={"notes": "x" * 1_200_000})
+    reader, writer = os.pipe()
+
+    def extract() -> int:
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = held + megabytes * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            with open_mirror(settings) as mirror:
+                for entity in Entity:
+                    mirror.extract(entity)
+        except Exception as error:  # noqa: BLE001 (any kind of a clean failure)
+            os.write(writer, f"{type(error).__name__}: {error}"[:500].encode())
+            return 3
+        return 0
+
+    child = fork(extract)
+    _, status = os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        said = told.read()
+    assert (os.waitstatus_to_exitcode(status), bool(said)) == (3, True)
+    for victim in rally.ids("contacts")[:40]:
+        rally.restore("contacts", victim)
+    assert_next_run_ends_equal(command, server)
