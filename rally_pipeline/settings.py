@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     rally_pipeline_home: Path = Path(".rally_pipeline")
+    rally_pipeline_sandbox: bool | None = None
+    """Whether the systems are the sandbox: true refuses unmarked answers, false marked ones; unset takes marked ones
+    from loopback only."""
     warehouse_url: OptionalSecret = None
     warehouse_schema: OptionalText = None
 

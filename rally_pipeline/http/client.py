@@ -15,14 +15,14 @@ import msgspec
 from urllib3.filepost import encode_multipart_formdata
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
-from rally_pipeline.http.answers import answer_error
+from rally_pipeline.http.answers import answer_error, bad_answer
 from rally_pipeline.http.budget import Budget
 from rally_pipeline.http.errors import ApiError, NoAnswer
 from rally_pipeline.http.redaction import redact, spellings
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
 from rally_pipeline.http.session import RequestsTransport
 from rally_pipeline.http.transport import Caller, Limits, Request, Response, Transport, TransportFailure
-from rally_pipeline.http.urls import build_url, check_base_url, quote_segment
+from rally_pipeline.http.urls import build_url, check_base_url, is_loopback, quote_segment
 
 __all__ = ["CallOptions", "File", "HttpClient", "Usage", "quote_segment"]
 
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_POLICY = RetryPolicy()
 DEFAULT_LIMITS = Limits()
+SANDBOX_MARKER = "X-Sandbox"
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _COMPLETE = frozenset({200, 201, 202, 204})
 _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff](?:[\t\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa0-\xff])?")
@@ -93,6 +94,8 @@ class HttpClient:
         clock, random, step: time, chance, and the hook before and after every request, which is called with
             `<system>:<METHOD> <path>:before` and `…:after`.
         bucket: to be shared by several clients of one host.
+        sandbox: whether the answers must come from the sandbox, which marks each one; None takes its answers from
+            the loopback interface only, since it listens nowhere else.
 
     Raises:
         ValueError: `base_url` or a header cannot be used.
@@ -113,6 +116,7 @@ class HttpClient:
         random: Random | None = None,
         step: Step = no_step,
         bucket: RetryBucket | None = None,
+        sandbox: bool | None = None,
     ) -> None:
         self.system = system
         self._base_url = check_base_url(base_url)
@@ -127,6 +131,8 @@ class HttpClient:
         self._random = random if random is not None else Random()  # noqa: S311  (jitter, no secret)
         self._step = step
         self._bucket = bucket if bucket is not None else RetryBucket()
+        self._sandbox = sandbox
+        self._may_be_marked = is_loopback(self._base_url) if sandbox is None else sandbox
         self._usage = Usage()
         self._server_time: datetime | None = None
         self._lock = threading.Lock()
@@ -240,10 +246,25 @@ class HttpClient:
             outcome = self._attempt(caller, request, limits)
             wait = attempts.wait_after(outcome, clock.monotonic())
             if wait is None:
-                return _accept(caller, outcome, sent=attempts.sent)
+                return self._check_marker(_accept(caller, outcome, sent=attempts.sent))
             logger.info("%s; again in %.1f s", _error(caller, outcome, sent=True), wait)
             self._count(retries=1, waited_seconds=wait)
             clock.sleep(wait)
+
+    def _check_marker(self, response: Response) -> Response:
+        """Refuse made-up records in a production warehouse, and real ones where the sandbox was meant."""
+        marked = SANDBOX_MARKER in response.headers
+        if marked and not self._may_be_marked:
+            raise bad_answer(
+                response,
+                "the answer comes from a sandbox: point the URL at the real system, or set"
+                " RALLY_PIPELINE_SANDBOX=true",
+            )
+        if self._sandbox and not marked:
+            raise bad_answer(
+                response, "the answer does not come from the sandbox, although RALLY_PIPELINE_SANDBOX=true"
+            )
+        return response
 
     def _attempt(self, caller: Caller, request: Request, limits: Limits) -> Response | TransportFailure:
         """Send once; the budget hears of it whatever happens."""

@@ -40,6 +40,15 @@ def check_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine.
+
+    Raises:
+        ValueError: see `origin`.
+    """
+    return origin(url)[1] in LOOPBACK
+
+
 def check_path(path: str) -> None:
     """Refuse a path that would leave the base URL or start a query.
 

@@ -220,6 +220,7 @@ def connect(
         base_url=settings.rally_api_url,
         headers={"X-Api-Key": key},
         secrets=[key],
+        sandbox=settings.rally_pipeline_sandbox,
         budget=HeaderBudget(clock=clock),
         clock=clock,
         random=random,

@@ -179,7 +179,7 @@ class Sandbox:
 
     def environment(self, url: str) -> dict[str, str]:
         """The environment variables that point the pipeline at this sandbox, served at `url`."""
-        variables: dict[str, str] = {}
+        variables = {"RALLY_PIPELINE_SANDBOX": "true"}
         for api in self.apis.values():
             variables |= api.environment(url.rstrip("/"))
         return variables

@@ -319,6 +319,7 @@ def connect(
         base_url=settings.sell_api_url,
         headers={"Authorization": f"Bearer {token}"},
         secrets=[token],
+        sandbox=settings.rally_pipeline_sandbox,
         transport=transport,
         budget=budget or TokenBudget(RATES, clock=clock, state_path=_budget_file(settings)),
         policy=RETRIES,

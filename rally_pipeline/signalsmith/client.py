@@ -264,6 +264,7 @@ def connect(
         base_url=url,
         headers={"Authorization": f"Bearer {secret}", "X-Workspace-ID": workspace},
         secrets=[secret],
+        sandbox=settings.rally_pipeline_sandbox,
         budget=TokenBudget(RATES, clock=clock, state_path=shared),
         clock=clock,
         random=random,
