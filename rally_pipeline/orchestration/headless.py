@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent
 
 
+_INTERRUPTED = "DagsterExecutionInterruptedError"
+"""What Dagster makes of SIGINT and SIGTERM within a step."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepFailure:
     """Why a step failed, in one line; `mistake`: a person must change something first."""
@@ -59,6 +63,10 @@ def _failure_of(event: DagsterEvent) -> StepFailure:
     if data.user_failure_data is not None and data.user_failure_data.description:
         mistake = data.user_failure_data.metadata.get("needs_a_person")
         return StepFailure(step, data.user_failure_data.description, bool(mistake and mistake.value))
+    if data.error is not None and data.error.cls_name == _INTERRUPTED:
+        return StepFailure(
+            step, "told to stop; what was committed stays, the next run goes on from there", False
+        )
     message = data.error.message if data.error is not None else "failed"
     cause = data.error.cause if data.error is not None else None
     while cause is not None:
