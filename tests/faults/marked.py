@@ -15,21 +15,21 @@ TESTS = Path(__file__).parents[1]
 _NOT_RUN = {"skip", "skipif", "xfail"}
 
 
-def find_tests(folder: Path = TESTS) -> dict[str, list[str]]:
-    """The tests of each row number, as `path::name`, in the order of paths."""
+def find_tests(folder: Path = TESTS, *, marker: str = "fault") -> dict[str, list[str]]:
+    """The tests of each row number of the matrix whose marker that is, as `path::name`, in the order of paths."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         source = path.read_text()
-        if "fault(" not in source and "case(" not in source:
+        if f"{marker}(" not in source and "case(" not in source:
             continue
         place = path.relative_to(folder.parent)
-        for name, numbers in _marked_functions(ast.parse(source)):
+        for name, numbers in _marked_functions(ast.parse(source), marker):
             for number in sorted(numbers):
                 found.setdefault(number, []).append(f"{place}::{name}")
     return found
 
 
-def _marked_functions(module: ast.Module) -> Iterator[tuple[str, set[str]]]:
+def _marked_functions(module: ast.Module, marker: str) -> Iterator[tuple[str, set[str]]]:
     tables = {
         target.id: node.value
         for node in module.body
@@ -44,17 +44,17 @@ def _marked_functions(module: ast.Module) -> Iterator[tuple[str, set[str]]]:
             parts += [tables[name] for name in named & tables.keys()]
             calls = [part for root in parts for part in ast.walk(root)]
             if not any(isinstance(part, ast.Attribute) and part.attr in _NOT_RUN for part in calls):
-                yield node.name, {number for part in calls for number in _numbers(part)}
+                yield node.name, {number for part in calls for number in _numbers(part, marker)}
 
 
-def _numbers(node: ast.AST) -> list[str]:
-    """Row numbers given to `pytest.mark.fault(…)` or `case(…)`."""
+def _numbers(node: ast.AST, marker: str) -> list[str]:
+    """Row numbers given to `pytest.mark.<marker>(…)`, or for faults to `case(…)`."""
     if not isinstance(node, ast.Call):
         return []
     arguments = node.args
-    if isinstance(node.func, ast.Name) and node.func.id == "case":
+    if isinstance(node.func, ast.Name) and node.func.id == "case" and marker == "fault":
         arguments = node.args[:1]
-    elif not (isinstance(node.func, ast.Attribute) and node.func.attr == "fault"):
+    elif not (isinstance(node.func, ast.Attribute) and node.func.attr == marker):
         return []
     values = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
     return [value for value in values if isinstance(value, str)]

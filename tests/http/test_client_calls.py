@@ -34,6 +34,7 @@ def test_base_urls_that_are_used(url: str) -> None:
     )
 
 
+@pytest.mark.security("3", "7")
 @pytest.mark.parametrize(
     "url",
     [
@@ -61,6 +62,7 @@ def test_base_urls_that_are_refused(url: str) -> None:
     assert "password" not in str(caught.value)
 
 
+@pytest.mark.security("12")
 @pytest.mark.parametrize(
     "value", ["line\nbreak", "carriage\rreturn", "nul\0", "snow\u2603", "", " padded", "padded ", "\x7f"]
 )
@@ -74,6 +76,7 @@ def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(value: str) 
         assert not value.strip() or value.strip() not in str(caught.value)
 
 
+@pytest.mark.security("3")
 @pytest.mark.parametrize(
     ("value", "quoted"),
     [
@@ -103,6 +106,7 @@ def test_an_id_that_no_server_can_be_asked_for_is_refused(value: str) -> None:
         quote_segment(value)
 
 
+@pytest.mark.security("3")
 @pytest.mark.parametrize(
     "path",
     [
@@ -205,6 +209,7 @@ def test_a_body_with_a_problem_is_refused() -> None:
     assert len(transport.requests) == 1
 
 
+@pytest.mark.security("1")
 @pytest.mark.fault("H18")
 @pytest.mark.parametrize(
     ("location", "text"),
@@ -367,6 +372,7 @@ def test_a_download_starts_anew_with_every_attempt() -> None:
     assert client.usage.bytes_received == 10
 
 
+@pytest.mark.security("11")
 def test_repeats_are_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     client, _, _ = client_of(respond(503, f"token {KEY} <b>".encode()), respond(200))
     with caplog.at_level(logging.INFO, logger="rally_pipeline.http"):
@@ -398,6 +404,7 @@ def test_the_limits_of_a_call_replace_those_of_the_client() -> None:
     assert [limits.read_seconds for limits in seen] == [1, 2]
 
 
+@pytest.mark.security("12")
 @pytest.mark.parametrize("failing", [TransportFailure("gone", sent=True), respond(500, KEY.encode())])
 def test_tracebacks_hold_no_secret(failing: Any) -> None:
     import traceback

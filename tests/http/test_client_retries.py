@@ -276,6 +276,7 @@ def test_a_few_failures_among_many_calls_are_all_repeated() -> None:
         assert client.get("/contacts").status == 200
 
 
+@pytest.mark.security("12")
 def test_the_key_goes_out_with_every_attempt_and_into_no_message() -> None:
     client, transport, _ = client_of(respond(500, f"bad key {KEY}".encode()))
     with pytest.raises(ServerFailed) as caught:

@@ -262,6 +262,7 @@ def test_a_key_that_occurs_twice_is_found(text: bytes, key: str | None) -> None:
     assert duplicate_key(msgspec.Raw(text)) == key
 
 
+@pytest.mark.security("12")
 def test_the_error_names_the_call_and_masks_its_secrets() -> None:
     response = Response(200, {}, b"<html><title>hello test_secret_1</title>")
     response.caller = Caller("rally", "GET", "/contacts", ("test_secret_1",))
@@ -272,6 +273,7 @@ def test_the_error_names_the_call_and_masks_its_secrets() -> None:
     )
 
 
+@pytest.mark.security("17")
 def test_records_are_never_quoted() -> None:
     response = Response(200, {}, b'[{"email": "ada@example.org"}')
     with pytest.raises(BadAnswer) as caught:
@@ -279,6 +281,7 @@ def test_records_are_never_quoted() -> None:
     assert "ada" not in str(caught.value)
 
 
+@pytest.mark.security("48")
 @pytest.mark.parametrize(
     "body",
     [b'["' + b"\\" * 2_000_001, b'[{"a":"' + b'\\"' * 1_000_000, b"[" + b'"",' * 200_000, b"{" * 300_000],
@@ -290,6 +293,7 @@ def test_hostile_text_takes_no_hostile_time(body: bytes) -> None:
     assert time.process_time() - start < 2
 
 
+@pytest.mark.security("10")
 @pytest.mark.parametrize(
     "body", [b"[" + b"{}," * 8_000_000 + b"{}]", b'{"data": [' + b"1," * 12_000_000 + b"1]}"]
 )

@@ -14,6 +14,7 @@ SECRET = 'test_s3cr3t/+value="'
 TOKEN = "0f" * 32
 
 
+@pytest.mark.security("11")
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
@@ -57,6 +58,7 @@ def test_very_short_values_are_no_secrets() -> None:
     assert redact("a database", ["", "a", "dat"]) == "a database"
 
 
+@pytest.mark.security("28")
 def test_control_characters_are_escaped() -> None:
     assert (
         escape("a\nb\x1b[0m\x00\u2028\u202e\x85\ufeff") == "a\\x0ab\\x1b[0m\\x00\\u2028\\u202e\\u0085\\ufeff"
@@ -71,6 +73,7 @@ def test_no_part_of_a_secret_survives_at_a_cut(before: int) -> None:
         assert len(text) <= 200
 
 
+@pytest.mark.security("48")
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -103,6 +106,7 @@ def logger() -> tuple[logging.Logger, io.StringIO]:
     return logger, stream
 
 
+@pytest.mark.security("11")
 def test_log_messages_arguments_and_extras_are_masked(logger: tuple[logging.Logger, io.StringIO]) -> None:
     log, stream = logger
     log.info("key %s of %d", SECRET, 7, extra={"extra": f"also {SECRET}"})
@@ -110,6 +114,7 @@ def test_log_messages_arguments_and_extras_are_masked(logger: tuple[logging.Logg
     assert stream.getvalue() == "INFO key *** of 7 also ***\nINFO plain text \n"
 
 
+@pytest.mark.security("11", "12")
 def test_tracebacks_are_masked(logger: tuple[logging.Logger, io.StringIO]) -> None:
     log, stream = logger
     try:

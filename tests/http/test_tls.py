@@ -81,6 +81,7 @@ def test_a_trusted_server_is_spoken_to(certificates: Certificates) -> None:
         assert len(server.connections) == 1
 
 
+@pytest.mark.security("6")
 @pytest.mark.fault("T3")
 @pytest.mark.parametrize("certificate", ["expired", "wrong", "self_signed"])
 def test_a_bad_certificate_is_refused_for_good_before_anything_is_sent(
@@ -95,6 +96,7 @@ def test_a_bad_certificate_is_refused_for_good_before_anything_is_sent(
         assert server.requests == []
 
 
+@pytest.mark.security("6")
 @pytest.mark.fault("T3")
 def test_an_unknown_authority_is_refused(certificates: Certificates) -> None:
     with (
@@ -104,6 +106,7 @@ def test_an_unknown_authority_is_refused(certificates: Certificates) -> None:
         RequestsTransport(server.url).send(Request("GET", f"{server.url}/x", {}), QUICK)
 
 
+@pytest.mark.security("6")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_tls_12_and_13_are_spoken(certificates: Certificates, version: ssl.TLSVersion) -> None:
     context = certificates.context("good")

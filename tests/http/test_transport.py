@@ -64,6 +64,7 @@ def test_an_answer_comes_whole() -> None:
     assert repr(response) == f"Response(200, {len(PAGE)} bytes)"
 
 
+@pytest.mark.security("11")
 @pytest.mark.parametrize("port_class", [http.client.HTTPConnection, http.client.HTTPSConnection])
 def test_debug_prints_switched_on_elsewhere_do_not_show_our_headers(
     port_class: type, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -278,6 +279,7 @@ def drip(data: bytes) -> Handler:
     return handle
 
 
+@pytest.mark.security("9")
 @pytest.mark.fault("T11")
 @pytest.mark.parametrize(
     "data",
@@ -293,6 +295,7 @@ def test_a_drip_in_the_headers_ends_at_the_total_time(data: bytes) -> None:
     assert time.monotonic() - start < 1.6
 
 
+@pytest.mark.security("9")
 @pytest.mark.fault("T10")
 @pytest.mark.parametrize(
     "head", [b"Content-Length: 5000", b"Transfer-Encoding: chunked", b"Connection: close"]
@@ -366,6 +369,7 @@ def test_a_connection_closed_between_requests_is_replaced() -> None:
         transport.close()
 
 
+@pytest.mark.security("9")
 def test_endless_headers_are_stopped() -> None:
     def handle(connection: Connection) -> None:
         connection.read_request()
@@ -512,6 +516,7 @@ def test_a_body_that_cannot_be_decoded_is_a_problem_not_content(
     assert response.status == 200
 
 
+@pytest.mark.security("8")
 @pytest.mark.fault("H28")
 def test_a_gzip_bomb_does_not_fill_the_memory() -> None:
     bomb = compressed(b"\0" * 50_000_000)
@@ -526,6 +531,7 @@ def test_a_gzip_bomb_does_not_fill_the_memory() -> None:
     assert peak < 8_000_000
 
 
+@pytest.mark.security("9")
 @pytest.mark.fault("H29")
 @pytest.mark.parametrize(
     "head", [b"Content-Length: 200000000", b"Transfer-Encoding: chunked", b"Connection: close"]
@@ -595,6 +601,7 @@ def test_a_full_disk_is_no_failure_of_the_network() -> None:
             RequestsTransport(server.url).send(request, QUICK)
 
 
+@pytest.mark.security("1")
 @pytest.mark.fault("H18")
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
@@ -622,6 +629,7 @@ def test_the_body_of_a_redirect_is_read_within_bounds() -> None:
     assert "larger than" in response.problem
 
 
+@pytest.mark.security("2", "3")
 @pytest.mark.parametrize(
     "url",
     [
@@ -659,6 +667,7 @@ def hostile_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield proxy
 
 
+@pytest.mark.security("4", "5")
 @pytest.mark.fault("T14")
 def test_proxies_and_netrc_of_the_environment_are_ignored(hostile_environment: RawServer) -> None:
     with RawServer(always(answer(PAGE))) as server:

@@ -111,6 +111,7 @@ def test_every_job_runs_in_process(configured):
     assert configured["executors"] == ["in_process"]
 
 
+@pytest.mark.security("13")
 def test_secrets_are_in_no_representation(configured):
     assert "canary" not in configured["repr"] + configured["stderr"]
 

@@ -326,6 +326,7 @@ def test_a_record_that_cannot_be_stored_warns_and_is_named(office):
     assert ("rally_extract", "nothing_newly_quarantined") in warned
 
 
+@pytest.mark.security("29")
 def test_hostile_text_of_the_source_is_never_markdown(office):
     hostile = "<img src=x onerror=alert(1)>[x](https://evil.example)"
     office.rally.create(

@@ -129,6 +129,7 @@ def test_a_mass_delete_by_accident_is_stopped_and_a_person_can_allow_it_once(mak
         assert (tx.state(Entity.COMPANIES.stream) or {})["allowed_deletes"] == 0
 
 
+@pytest.mark.security("35")
 def test_a_key_of_another_tenant_changes_nothing(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records={"companies": 10}, seed=1)
     world.extract([Entity.COMPANIES])

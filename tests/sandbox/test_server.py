@@ -155,6 +155,7 @@ def test_what_is_no_request_is_refused_and_the_connection_closed(
     assert (heard.status, heard.end) == (status, "closed")
 
 
+@pytest.mark.security("33")
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -174,6 +175,7 @@ def test_other_hosts_and_origins_are_refused(server: SandboxServer, headers: str
         assert line.answer().status == status
 
 
+@pytest.mark.security("33")
 def test_server_listens_on_loopback_only(server: SandboxServer) -> None:
     others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in others - {"127.0.0.1"}:

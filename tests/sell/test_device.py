@@ -96,6 +96,7 @@ def test_a_copied_warehouse_is_recognised_and_cannot_acknowledge(make_sqlite_wor
     other.close()
 
 
+@pytest.mark.security("38")
 @pytest.mark.fault("S12")
 def test_a_restored_backup_gets_a_new_uuid_and_everything_again(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world()
@@ -205,6 +206,7 @@ def test_a_new_device_drops_what_was_pending_for_the_old_one(make_sqlite_world: 
     assert_settled(world)
 
 
+@pytest.mark.security("35")
 def test_a_token_of_another_account_is_noticed_when_its_account_arrives(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(records=30, page_size=100)
     world.catch_up()

@@ -177,6 +177,7 @@ def test_an_undeleted_object_comes_back_after_a_look(make_world: MakeWorld) -> N
     assert_settled(world)
 
 
+@pytest.mark.security("38")
 @pytest.mark.fault("S6")
 def test_a_late_state_of_a_deleted_object_does_not_bring_it_back(make_world: MakeWorld) -> None:
     world = make_world()

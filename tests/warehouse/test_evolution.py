@@ -117,6 +117,7 @@ RESERVED = [
 ]
 
 
+@pytest.mark.security("19", "20")
 @pytest.mark.fault("V13")
 def test_reserved_words_and_odd_names_are_quoted_everywhere(warehouse: Warehouse) -> None:
     warehouse.create_tables([people])

@@ -213,6 +213,7 @@ def test_older_rows_loaded_into_the_same_tables_are_recognised_from_the_home_fol
     assert not identity(postgres_url).moved, "without a home folder nothing outside the database remembers"
 
 
+@pytest.mark.security("46")
 def test_the_witness_file_is_private(file: Path) -> None:
     acknowledge(f"sqlite:///{file}")
     assert os.stat(f"{file}.witness").st_mode & 0o777 == 0o600  # noqa: PTH116

@@ -292,6 +292,7 @@ def test_a_second_transaction_of_the_same_thread_is_refused_instead_of_waiting_f
         pass
 
 
+@pytest.mark.security("49")
 @pytest.mark.fault("P4")
 def test_processes_that_race_for_a_lease_lose_no_update(warehouse_url: str) -> None:
     def race() -> None:

@@ -56,6 +56,7 @@ def test_a_url_that_cannot_be_used_is_refused_in_one_line(url: str, part: str) -
     assert part in refusal(url)
 
 
+@pytest.mark.security("20")
 @pytest.mark.parametrize("schema", ["a b", 'a"; drop table x; --', "pg_catalog", "1st", "ä", "x" * 64, ""])
 def test_a_schema_name_that_is_not_a_plain_name_is_refused(postgres_url: str, schema: str) -> None:
     assert "WAREHOUSE_SCHEMA must be a plain name" in refusal(postgres_url, schema)
@@ -91,6 +92,7 @@ def test_a_role_without_rights_is_told_what_it_needs(
     assert "lacks a permission" in refusal(url)
 
 
+@pytest.mark.security("45")
 def test_a_role_that_owns_only_its_schema_is_enough(postgres_server: PostgresServer) -> None:
     with postgres_server.connect() as admin:
         admin.execute("CREATE ROLE owner_of_one LOGIN; CREATE SCHEMA owned AUTHORIZATION owner_of_one")
@@ -121,6 +123,7 @@ def test_the_schema_is_created_and_everything_lives_in_it(postgres_server: Postg
         admin.execute('SET client_min_messages = error; DROP SCHEMA "Mixed_Case" CASCADE')
 
 
+@pytest.mark.security("46")
 def test_folder_and_files_are_made_private(tmp_path: Path) -> None:
     file = tmp_path / "new" / "deep" / "warehouse.db"
     with Warehouse.open(f"sqlite:///{file}") as store:
@@ -131,6 +134,7 @@ def test_folder_and_files_are_made_private(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
+@pytest.mark.security("46")
 def test_a_file_that_others_could_read_is_closed_to_them_and_its_folder_left_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     file = tmp_path / "warehouse.db"

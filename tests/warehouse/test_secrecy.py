@@ -32,6 +32,7 @@ STATEMENTS = [
 ]
 
 
+@pytest.mark.security("16")
 @pytest.mark.parametrize("number", range(len(STATEMENTS)))
 def test_no_value_of_a_row_is_in_an_error(
     store: Warehouse, number: int, caplog: pytest.LogCaptureFixture
@@ -49,6 +50,7 @@ def test_no_value_of_a_row_is_in_an_error(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.security("16")
 def test_no_value_of_a_refused_row_is_in_its_reason(
     store: Warehouse, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -62,6 +64,7 @@ def test_no_value_of_a_refused_row_is_in_its_reason(
     assert PERSON not in str(caught.value)
 
 
+@pytest.mark.security("15")
 def test_a_wrong_password_is_not_repeated(
     postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,6 +75,7 @@ def test_a_wrong_password_is_not_repeated(
     assert PASSWORD not in told(caught.value, caplog)
 
 
+@pytest.mark.security("15")
 def test_nothing_that_can_be_printed_holds_the_password(
     postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -84,6 +88,7 @@ def test_nothing_that_can_be_printed_holds_the_password(
         admin.execute("SET client_min_messages = error; DROP SCHEMA printed CASCADE")
 
 
+@pytest.mark.security("37")
 def test_deleted_people_leave_no_bytes_in_the_files(sqlite_url: str) -> None:
     folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
     with Warehouse.open(sqlite_url) as store:
@@ -111,6 +116,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.security("18")
 def test_hostile_values_are_data_everywhere(store: Warehouse) -> None:
     rows = [person(text, name=text, email=text) for text in HOSTILE]
     with store.transaction("test") as tx:

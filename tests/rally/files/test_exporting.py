@@ -46,6 +46,7 @@ def test_an_export_holds_every_record_and_says_what_it_is(
     assert [entry.name for entry in report.path.parent.iterdir()] == [report.path.name]
 
 
+@pytest.mark.security("22")
 def test_texts_that_are_formulas_are_guarded_for_people_and_untouched_for_machines(
     make_sqlite_desk: MakeDesk,
 ) -> None:
@@ -127,6 +128,7 @@ def test_columns_beyond_the_documented_ones_are_kept_and_missing_ones_refused(
         desk.exporter.export(Entity.COMPANIES, desk.folder / "exports")
 
 
+@pytest.mark.security("39")
 def test_old_exports_go_and_the_newest_and_other_files_stay(make_sqlite_desk: MakeDesk) -> None:
     desk = make_sqlite_desk(records={"companies": 3, "contacts": 3})
     folder = desk.folder / "exports"

@@ -24,6 +24,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "after"
 
 
+@pytest.mark.security("46")
 def test_files_and_folders_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "exports")
     with writing(folder / "x.csv") as temporary:
@@ -33,6 +34,7 @@ def test_files_and_folders_are_readable_by_their_owner_only(tmp_path: Path) -> N
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.security("47")
 @pytest.mark.parametrize(
     "name",
     [

@@ -109,6 +109,7 @@ def test_what_cannot_be_read_is_refused_in_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.security("26")
 def test_an_open_quote_in_a_huge_file_ends_at_the_cap_and_not_in_memory(tmp_path: Path) -> None:
     line = b"B,xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
     content = b'name,notes\nA,"never closed\n' + line * (MAX_CELL_CHARACTERS // 50)
@@ -116,11 +117,13 @@ def test_an_open_quote_in_a_huge_file_ends_at_the_cap_and_not_in_memory(tmp_path
         _read(tmp_path, content)
 
 
+@pytest.mark.security("26")
 def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="line 2 is longer than"):
         _read(tmp_path, b"name,notes\n" + b"x" * 17_000_000)
 
 
+@pytest.mark.security("26")
 def test_a_nul_character_does_not_stop_the_reader(tmp_path: Path) -> None:
     assert _cells(tmp_path, b"name,domain\nA\x00B,c\n")[1] == ("A\x00B", "c")
 

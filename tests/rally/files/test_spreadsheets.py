@@ -39,6 +39,7 @@ RISKY = [
 ]
 
 
+@pytest.mark.security("22")
 @pytest.mark.fault("V16")
 @pytest.mark.parametrize("cell", RISKY)
 def test_no_cell_begins_a_formula_and_every_cell_comes_back(cell: str) -> None:
@@ -46,6 +47,7 @@ def test_no_cell_begins_a_formula_and_every_cell_comes_back(cell: str) -> None:
     assert restore(neutralise(cell)) == cell
 
 
+@pytest.mark.security("22")
 @pytest.mark.fault("V16")
 @settings(max_examples=500)
 @given(st.text(st.sampled_from("'=+-@\t\r\0a \n,\""), max_size=8))
@@ -93,6 +95,7 @@ BILLION = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a
 REMOTE = '<?xml version="1.0"?><!DOCTYPE x SYSTEM "http://127.0.0.1:9/evil.dtd"><workbook/>'
 
 
+@pytest.mark.security("24")
 @pytest.mark.parametrize(
     ("member", "content"),
     [
@@ -110,12 +113,14 @@ def test_workbooks_with_entities_are_refused_before_they_are_parsed(
     assert "document type definition" in _refusal(path) or "not well-formed" in _refusal(path)
 
 
+@pytest.mark.security("23")
 def test_a_workbook_that_unpacks_to_300_times_its_size_is_refused(tmp_path: Path) -> None:
     path = _bomb(tmp_path / "bomb.xlsx", "xl/worksheets/sheet1.xml", 300 << 20)
     assert path.stat().st_size < 400_000
     assert "times its size" in _refusal(path)
 
 
+@pytest.mark.security("23")
 def test_a_workbook_with_too_many_shared_strings_or_parts_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +135,7 @@ def test_a_workbook_with_too_many_shared_strings_or_parts_is_refused(
     assert "unpacks to" in _refusal(_book(tmp_path / "total.xlsx"))
 
 
+@pytest.mark.security("25")
 def test_names_in_the_archive_lead_nowhere(tmp_path: Path) -> None:
     path = _book(tmp_path / "x.xlsx", **{"../../evil.xml": "<x/>", "/etc/evil": "x"})
     with open_source(path, ()) as source:
