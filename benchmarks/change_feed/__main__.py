@@ -2,6 +2,7 @@
 
     python -m benchmarks.change_feed [--rows 200000] [--changes 10000] [--changed 8000]
                                      [--database sqlite,postgresql] [--latency 0.2] [--rounds 3]
+                                     [--sandbox-rows 20000]
 
 The first part counts requests and seconds against a server that costs next to nothing and has no limit. `documented`
 is the loop of the API's documentation (a page of changes, then one GET for each); `least` reads the pages of the feed

@@ -35,6 +35,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made.add_argument("--changes", type=int, default=10_000, help="entries of the feed")
     made.add_argument("--changed", type=int, default=8_000, help="records that they change")
     made.add_argument("--database", default="sqlite,postgresql")
+    made.add_argument("--sandbox-rows", type=int, default=20_000, help="records of the second part's tenant")
     made.add_argument("--latency", type=float, default=0.2, help="seconds of a request, on the virtual clock")
     return made
 
@@ -116,7 +117,7 @@ def _wait(options: argparse.Namespace) -> list[Series]:
     found = []
     for name, wait in (("ours", wait_for_ours), ("documented", wait_for_documented)):
         tell(f"with the limit in force: {name} …")
-        waiting = wait(options.rows, options.changed, options.changes, options.latency)
+        waiting = wait(options.sandbox_rows, options.changed, options.changes, options.latency)
         found.append(Series(_waiting_case(options), name, [_virtual(waiting)]))
     return found
 

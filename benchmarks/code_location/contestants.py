@@ -7,7 +7,7 @@ def import_dagster() -> dict[str, int]:
     """What every code location does."""
     import dagster
 
-    return {"assets": len(dagster.Definitions().assets or [])}
+    return {"assets": len(list(dagster.Definitions().assets or []))}
 
 
 def load_location() -> dict[str, int]:

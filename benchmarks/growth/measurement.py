@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -84,7 +84,7 @@ def _follow(source: RunningSource, database: Database, log: int, rounds: int) ->
     return one
 
 
-def _measure(database: Database, entry: str, arguments: dict[str, object], *, each: int) -> Sample:
+def _measure(database: Database, entry: str, arguments: Mapping[str, object], *, each: int) -> Sample:
     database.settle()
     cpu = database.server_cpu()
     sample = run_contestant(entry, arguments, limit=1_800)
