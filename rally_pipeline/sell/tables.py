@@ -51,6 +51,7 @@ queue_items = Table(
     Column("acked_at", Instant(), comment="when the server confirmed the acknowledgement"),
 )
 Index("sell_queue_items_page", queue_items.c.page)
+Index("sell_queue_items_acked_at", queue_items.c.acked_at)
 
 pending_acks = Table(
     "sell_pending_acks",
@@ -81,6 +82,8 @@ def _open_objects(name: str, *columns: Column[object]) -> Table:
 
 suspects = _open_objects("sell_suspects")
 failed_objects = _open_objects("sell_failed_objects")
+for _open in (suspects, failed_objects):
+    Index(f"{_open.name}_due", _open.c.type, _open.c.last_seen, _open.c.id)
 
 tombstones = Table(
     "sell_tombstones",
