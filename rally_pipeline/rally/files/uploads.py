@@ -42,6 +42,7 @@ from rally_pipeline.rally.files.problems import Problem
 from rally_pipeline.rally.files.templates import TEMPLATES
 from rally_pipeline.rally.files.validation import Outcome
 from rally_pipeline.rally.records import RecordDecoder, RecordError
+from rally_pipeline.warehouse import FenceLost
 
 if TYPE_CHECKING:
     from rally_pipeline.rally.client import RallyClient
@@ -94,9 +95,10 @@ class Uploader:
 
     def _send(self, chunk: StoredChunk, numbering: Numbering | None) -> None:
         sent_at = self._client.server_floor()
+        own_until = self._client.clock.monotonic() + self._lease.ttl_seconds
         self._journal.mark_sending(self._lease, chunk, sent_at)
         try:
-            result = self._post(chunk)
+            result = self._post(chunk, own_until)
         except (Unauthorized, Forbidden, NotFound, Redirected, Throttled):
             self._journal.take_back(self._lease, chunk)
             raise
@@ -117,10 +119,16 @@ class Uploader:
         else:
             self._take_result(chunk, result, numbering, sent_at)
 
-    def _post(self, chunk: StoredChunk) -> ImportResult:
-        """One upload; an answer 429 says that it was not applied, so only that is waited for."""
+    def _post(self, chunk: StoredChunk, own_until: float) -> ImportResult:
+        """One upload; an answer 429 says that it was not applied, so only that is waited for.
+
+        Not after `own_until` (monotonic seconds): no fence protects Rally from a process that was stopped before
+        the request, lost its lease meanwhile, and wakes up.
+        """
         name = f"{self._entity.value}-{chunk.number:04d}.csv"
         for _ in range(self._policy.most_throttles):
+            if self._client.clock.monotonic() >= own_until:
+                raise FenceLost(self._lease.stream, self._lease.fence)
             try:
                 return self._endpoints.post_import(self._entity, name, chunk.body)
             except Throttled as error:

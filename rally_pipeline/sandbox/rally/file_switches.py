@@ -32,7 +32,8 @@ class FileSwitches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     # the answer
     skipped_status: int = 200  # status when rows were skipped
-    wrong_counts: Literal["none", "total", "imported"] = "none"
+    # half: only the first half of the rows is read, applied and counted
+    wrong_counts: Literal["none", "total", "imported", "half"] = "none"
 
     # size and time
     limit: Literal["decimal", "binary"] = "binary"  # which 10 MB

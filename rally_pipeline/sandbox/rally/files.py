@@ -126,6 +126,8 @@ class FileExchange:
         wanted = switches.lost_uploads
         if switches.lost != "none" and (wanted is None or self.uploads in wanted):
             return self._lose(entity, rows, by, moment)
+        if switches.wrong_counts == "half":
+            rows = rows[: (len(rows) + 1) // 2]
         answer = self._result(self._apply(entity, [cells for _, cells in rows], by, moment), rows)
         if switches.slow_seconds:
             answer.fault = WireFault(Delivery.STALL, seconds=switches.slow_seconds)

@@ -59,7 +59,7 @@ def higher_revision_wins() -> Iterator[None]:
 
 @contextmanager
 def no_revision_guard() -> Iterator[None]:
-    with patched(judgement, _compare=lambda item, stored: (Verdict.APPLY, "")):  # noqa: ARG005
+    with patched(judgement, _compare=lambda item, stored: (Verdict.APPLY, "")):
         yield
 
 
@@ -76,7 +76,7 @@ def revival_without_a_look() -> Iterator[None]:
 @contextmanager
 def shared_uuid() -> Iterator[None]:
     with ExitStack() as stack:
-        stack.enter_context(patched(device.DeviceClaims, holder=lambda self, uuid: None))  # noqa: ARG005
+        stack.enter_context(patched(device.DeviceClaims, holder=lambda self, uuid: None))
         stack.enter_context(patched(drain, check_first_items=_see_nothing, check_first_start=_see_nothing))
         yield
 

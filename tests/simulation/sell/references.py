@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,8 @@ def _passage(world: World, visible: VisibleStates, life: Life, crashes: Sequence
         before = len(world.steps)
         if crash:
             world.crash_at(crash)
-        try:
+        with suppress(Crash):  # the next process begins from the beginning
             life(world)
-        except Crash:
-            pass  # the next process begins from the beginning
         lived.append(len(world.steps) - before)
         names = names or tuple(world.steps[before:])
         world.reopen()

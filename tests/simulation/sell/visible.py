@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 _NEVER = -1
 _FIELDS = {entity: [field for field in entity.fields if field.name != "stages"] for entity in Entity}
 _QUERIES = {
-    entity: "SELECT CAST(id AS TEXT), _deleted_at, {} FROM {}".format(  # noqa: S608 - names of our own tables
+    entity: "SELECT CAST(id AS TEXT), _deleted_at, {} FROM {}".format(
         ", ".join(f'"{field.name}"' for field in _FIELDS[entity]), ENTITY_TABLES[entity].name
     )
     for entity in Entity
@@ -81,9 +81,9 @@ class VisibleStates:
         open_marks = {
             (kind, key)
             for table in (suspects, failed_objects)
-            for kind, key in self._connection.execute(f"SELECT type, id FROM {table.name}")  # noqa: S608
+            for kind, key in self._connection.execute(f"SELECT type, id FROM {table.name}")
         }
-        held = {key for (key,) in self._connection.execute(f"SELECT key FROM {quarantine.name}")}  # noqa: S608
+        held = {key for (key,) in self._connection.execute(f"SELECT key FROM {quarantine.name}")}
         for thing in self._account.things.values():
             if Entity.of_singular(thing.kind) is None or thing.reference in open_marks or thing.id in held:
                 continue
