@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import false, func, select
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.signalsmith import tables
@@ -96,7 +96,7 @@ class RunHistory:
         names = [field.name for field in fields(Run)]
         query = (
             select(*(table.c[name] for name in names))
-            .where(table.c.reported.is_(False), table.c.status.in_(sorted(TERMINAL)))
+            .where(table.c.reported.is_(false()), table.c.status.in_(sorted(TERMINAL)))
             .order_by(table.c.completed_at, table.c.id)
             .limit(limit)
         )

@@ -56,6 +56,8 @@ runs = Table(
     Column("_synced_at", Instant(), nullable=False),
 )
 Index("signalsmith_runs_created_at", runs.c.sync_id, runs.c.created_at)
+Index("signalsmith_runs_id", runs.c.id)
+Index("signalsmith_runs_unreported", runs.c.reported, runs.c.completed_at)
 
 intents = Table(
     "signalsmith_intents",
@@ -72,3 +74,4 @@ intents = Table(
     Column("updated_at", Instant(), nullable=False),
 )
 Index("signalsmith_intents_run", intents.c.sync_id, intents.c.run_id)
+Index("signalsmith_intents_run_id", intents.c.run_id)
