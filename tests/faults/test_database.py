@@ -75,7 +75,7 @@ def test_a_commit_that_fails_at_any_place_of_a_cycle_costs_that_page_at_most(
 ) -> None:
     world = make_sqlite_world(**SMALL)
     failures: list[WarehouseError] = []
-    for at in range(1, 200, 3):
+    for at in range(1, 200, 4):
         change(world)
         failure = CommitFailure(world, at, code, after=after)
         try:
@@ -102,7 +102,7 @@ def test_sessions_ended_at_any_step_of_a_cycle_cost_that_run_at_most(
 ) -> None:
     world = make_postgres_world(**SMALL)
     with postgres_server.connect() as admin:
-        for at in range(0, 400, 9):
+        for at in range(0, 400, 14):
             change(world)
             end_sessions_at(world, admin, at)
             try:

@@ -47,7 +47,7 @@ def looks(world: World) -> int:
 @pytest.mark.fault("F3")
 def test_an_entry_that_is_late_by_any_time_within_the_overlap_is_read(make_world: MakeWorld) -> None:
     world = feed_world(make_world, feed_max_limit=4)
-    for late in (0, 1, 2, 5, 9, 14, W - 2, W - 1):
+    for late in (0, 1, 7, W - 2, W - 1):
         world.sandbox.rally.switch(feed_delay_seconds=late)
         touch(world, 0, f"late by {late}")
         world.sandbox.rally.switch(feed_delay_seconds=0)
@@ -70,8 +70,8 @@ def test_an_entry_beyond_the_overlap_is_found_by_the_comparison_and_counted_once
     world.sandbox.rally.switch(feed_delay_seconds=5 * W)
     touch(world, 0, "too late")
     world.sandbox.rally.switch(feed_delay_seconds=0)
-    for _ in range(12):
-        world.pass_time(10)
+    for _ in range(6):
+        world.pass_time(20)
         touch(world, 1, f"at {world.clock.now()}")
         read(world)
     late = ids(world)[0]

@@ -28,8 +28,8 @@ ENOUGH_SECONDS = 120
 @pytest.fixture
 def shell(sqlite_url: str) -> Iterator[tuple[Shell, SandboxServer]]:
     """A command line that is connected to a served sandbox with a few hundred records."""
-    sandbox = Sandbox(records=600, clock=SandboxClock.running(), limit_per_minute=None, apis=["rally"])
-    sandbox.rally.switch(max_limit=20)
+    sandbox = Sandbox(records=300, clock=SandboxClock.running(), limit_per_minute=None, apis=["rally"])
+    sandbox.rally.switch(max_limit=8)
     folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
     with SandboxServer(sandbox) as server:
         made = Shell(folder, {n: v for n, v in server.environment().items() if n.startswith("RALLY")})

@@ -78,7 +78,6 @@ REFUSED = [
     case("H28", "wrong_gzip", BadAnswer),
     case("H28", "cut_gzip", BadAnswer),
     case("B1", "cut_json", BadAnswer),
-    case("B5", "deep_json", BadAnswer),
     case("B6", "wrong_shape", BadAnswer),
 ]
 
@@ -88,10 +87,10 @@ def test_an_answer_that_cannot_be_the_right_one_is_not_used(
     make_sqlite_world: MakeWorld, fault: str, kind: type[ApiError]
 ) -> None:
     world = make_sqlite_world(**SMALL)
-    played = play_from_request_to_request(world, fault_after(world, fault), stride=2)
+    played = play_from_request_to_request(world, fault_after(world, fault), stride=3)
     assert {type(failure) for failure in played.failures} == {kind}
     # A single look that fails is put off; every other request of the cycle fails its part.
-    assert len(played.failures) >= 3
+    assert len(played.failures) >= 2
     assert max(len(str(failure)) for failure in played.failures) < 400
 
 
