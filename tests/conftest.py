@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rally_pipeline.warehouse import Warehouse
+from tests.canaries import pytest_runtest_makereport
 from tests.postgres import PostgresServer, running_server
 
+__all__ = ["pytest_runtest_makereport"]
+
 _schemas = itertools.count(1)
+_MEMORY = Path("/dev/shm")
+_NEEDED_BYTES = 4 << 30
+_folder = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files on a disk in memory where there is one: databases wait for the disk at each commit.
+
+    What tests of durability need is that a process dies, not that the machine does.
+    """
+    of_worker = hasattr(config, "workerinput")
+    if of_worker or config.option.basetemp or not os.access(_MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(_MEMORY).free >= _NEEDED_BYTES:
+        config.stash[_folder] = Path(tempfile.mkdtemp(prefix="rally-tests-", dir=_MEMORY))
+        config.option.basetemp = str(config.stash[_folder] / "tmp")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Memory is given back, also after failures."""
+    if (folder := config.stash.get(_folder, None)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click.testing
 import pytest
@@ -19,10 +18,9 @@ from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.clock import SandboxClock
 from rally_pipeline.sandbox.server import SandboxServer
 from rally_pipeline.settings import Settings, load_settings
+from tests.canaries import found_in
 
 ROOT = Path(__file__).parents[2]
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Dagster's SQLite storage waits for the disk at every event; tests need not."""
 
 
 @dataclass
@@ -45,15 +43,18 @@ class Shell:
         """Run inside this process, which is quick."""
         clean = {name.upper(): None for name in Settings.model_fields}
         with chdir(self.folder):
-            return click.testing.CliRunner().invoke(
+            said = click.testing.CliRunner().invoke(
                 main, arguments, env={**clean, **self.environment(**variables)}
             )
+        # Only the sandbox's own command tells its keys.
+        assert arguments[:1] == ("sandbox",) or not found_in(said.output)
+        return said
 
     def run(
         self, *arguments: str, seconds: float = 300, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run as a process of its own to the end; the exit code is for the test to judge."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "rally_pipeline.cli", *arguments],
             cwd=self.folder,
             env=self.environment(**variables),
@@ -62,6 +63,8 @@ class Shell:
             timeout=seconds,
             check=False,
         )
+        assert not found_in(done.stdout + done.stderr)
+        return done
 
     def settings(self) -> Settings:
         """The settings that the commands see."""
@@ -70,10 +73,9 @@ class Shell:
 
 
 @pytest.fixture
-def shell() -> Iterator[Shell]:
+def shell(tmp_path: Path) -> Shell:
     """Nothing is configured."""
-    with TemporaryDirectory(dir=MEMORY) as folder:
-        yield Shell(Path(folder))
+    return Shell(tmp_path)
 
 
 @pytest.fixture

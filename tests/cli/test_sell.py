@@ -1,4 +1,4 @@
-"""The Sell commands as a person uses them: processes, exit codes, one line for what is wrong."""
+"""The Sell commands as a person uses them: exit codes, one line for what is wrong."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def seller(shell: Shell, account: SandboxServer) -> Shell:
 
 def test_sync_status_and_a_new_device(seller: Shell, account: SandboxServer) -> None:
     sell = account.sandbox.sell
-    first = seller.run("sync", "sell")
-    assert first.returncode == 0, first.stderr
+    first = seller.say("sync", "sell")
+    assert first.exit_code == 0, first.stderr
     sell.world.mutate(10)
     gone = next(sell.world.live("lead"))
     sell.world.delete("lead", gone.id)
-    assert seller.run("sync", "sell").returncode == 0
+    assert seller.say("sync", "sell").exit_code == 0
 
-    status = json.loads(seller.run("status", "--json").stdout)["systems"]["sell"]
+    status = json.loads(seller.say("status", "--json").stdout)["systems"]["sell"]
     truth = sell.truth()
     assert status["tables"]["sell_leads"]["rows"] == len(truth["leads"])
     assert status["tables"]["sell_leads"]["open_marks"] == 0
     assert status["tables"]["sell_leads"]["synced_through"] is not None
     assert any("unknown types" in problem for problem in status["problems"])
 
-    made = seller.run("sell", "new-device")
-    assert made.returncode == 0
+    made = seller.say("sell", "new-device")
+    assert made.exit_code == 0
     name, _, uuid = made.stdout.strip().partition("=")
     assert name == "SELL_DEVICE_UUID"
-    refused = seller.run("sync", "sell")
-    assert refused.returncode == 2
+    refused = seller.say("sync", "sell")
+    assert refused.exit_code == 2
     assert f"set SELL_DEVICE_UUID={uuid}" in refused.stderr
-    again = seller.run("sync", "sell", SELL_DEVICE_UUID=uuid)
-    assert again.returncode == 0, again.stderr
-    adopted = seller.run("sell", "adopt-device")
-    assert adopted.returncode == 0
-    assert seller.run("sell", "sweep").returncode == 0
+    again = seller.say("sync", "sell", SELL_DEVICE_UUID=uuid)
+    assert again.exit_code == 0, again.stderr
+    adopted = seller.say("sell", "adopt-device")
+    assert adopted.exit_code == 0
+    assert seller.say("sell", "sweep").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_sync_status_and_a_new_device(seller: Shell, account: SandboxServer) -> 
 def test_mistakes_are_one_line_and_exit_code_two(
     seller: Shell, variables: dict[str, str], code: int, words: str
 ) -> None:
-    done = seller.run("sync", "sell", **variables)
-    assert done.returncode == code, done.stderr
+    done = seller.say("sync", "sell", **variables)
+    assert done.exit_code == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert "z" * 64 not in done.stderr
@@ -78,6 +78,6 @@ def test_mistakes_are_one_line_and_exit_code_two(
 
 def test_an_incomplete_drain_is_exit_code_one(seller: Shell, account: SandboxServer) -> None:
     account.sandbox.sell.refuse(404, path="/v2/sync/*/queues/main", times=None)
-    done = seller.run("sync", "sell")
-    assert done.returncode == 1
+    done = seller.say("sync", "sell")
+    assert done.exit_code == 1
     assert "ended early (session_lost)" in done.stderr

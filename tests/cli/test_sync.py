@@ -25,8 +25,8 @@ def test_a_first_sync_reads_everything_and_a_second_only_what_changed(connected,
     second = connected.run("sync")
     assert second.returncode == 0, second.stderr
     assert len(sandbox.sandbox.log) < 25
-    verified = connected.run("verify", "--json")
-    assert verified.returncode == 0, verified.stderr
+    verified = connected.say("verify", "--json")
+    assert verified.exit_code == 0, verified.stderr
     assert json.loads(verified.stdout)["equal"]
     assert recorded_runs(connected) == [
         ("rally_full_extract", "SUCCESS"),
@@ -42,8 +42,8 @@ def recorded_runs(shell) -> list[tuple[str, str]]:
 
 
 def test_a_mistake_ends_at_once_with_one_line_and_code_two(connected):
-    done = connected.run("sync", "rally", RALLY_API_KEY="rk_live_canary_4711")
-    assert done.returncode == 2, done.stderr
+    done = connected.say("sync", "rally", RALLY_API_KEY="rk_live_canary_4711")
+    assert done.exit_code == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: rally_extract__")
     assert "RALLY_API_KEY" in line
@@ -53,8 +53,8 @@ def test_a_mistake_ends_at_once_with_one_line_and_code_two(connected):
 
 def test_a_failed_run_is_code_one_and_leaves_the_rest_done(connected, sandbox):
     sandbox.sandbox.faults.add("status_501", api="rally", path="*/deals", times=None)
-    done = connected.run("sync", "rally")
-    assert done.returncode == 1, done.stderr
+    done = connected.say("sync", "rally")
+    assert done.exit_code == 1, done.stderr
     assert "rally_extract__deals" in done.stderr
     assert "501" in done.stderr
     with sqlite3.connect(connected.home / "warehouse.db") as connection:

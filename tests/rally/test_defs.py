@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -93,14 +93,6 @@ class Office:
         return found.skip_message or list(found.run_requests or [])
 
 
-@contextmanager
-def instance_in_files() -> Iterator[dg.DagsterInstance]:
-    """A schedule wants an instance with a reference. Where there is a disk in memory, it is quick."""
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with TemporaryDirectory(dir=memory) as folder, dg.DagsterInstance.local_temp(folder) as instance:
-        yield instance
-
-
 def open_office(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,7 +128,10 @@ def yesterday(tmp_path, monkeypatch):
 @pytest.fixture
 def yesterday_in_files(tmp_path, monkeypatch):
     """The same with an instance that a schedule can be evaluated in."""
-    yield from open_office(tmp_path, monkeypatch, hours_ago=5, storage=instance_in_files)
+    # A schedule wants an instance with a reference.
+    (tmp_path / "dagster").mkdir()
+    storage = partial(dg.DagsterInstance.local_temp, str(tmp_path / "dagster"))
+    yield from open_office(tmp_path, monkeypatch, hours_ago=5, storage=storage)
 
 
 def running_hour() -> str:

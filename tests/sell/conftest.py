@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,11 +53,9 @@ def make_sqlite_world(sqlite_url: str) -> Iterator[MakeWorld]:
 
 
 @pytest.fixture
-def make_sqlite_worlds(tmp_path: Path) -> Iterator[MakeWorld]:
-    """Worlds with a warehouse file each, in memory where there is such a place: they die only in simulation."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
-        yield from _maker(f"sqlite:///{folder}/warehouse.db", several=True)
+def make_sqlite_worlds(sqlite_url: str) -> Iterator[MakeWorld]:
+    """Worlds with a warehouse file each."""
+    yield from _maker(sqlite_url, several=True)
 
 
 @pytest.fixture
