@@ -54,6 +54,7 @@ class ChangeReader:
         self.tally = FeedTally()
         self._log = FeedLog(self.tally)
         self._checks = FeedChecks(warehouse, client, policy)
+        self._clock_compared = False
         self._proven_group: str | None = None
         """Time of the last group that was proven whole although its page was full."""
 
@@ -122,24 +123,34 @@ class ChangeReader:
         That may have happened any time after the last read, and everything since then has been stamped anew.
         """
         stamped = page.dated
-        if stamped is None or stamped >= parse_instant(required(state.read_started)) - _CLOCK_JITTER:
+        if stamped is None:
             return False
-        state.read_started = instant_text(stamped)
+        before = stamped < parse_instant(required(state.read_started)) - _CLOCK_JITTER
+        behind = not self._clock_compared and self._is_behind(state, stamped)
+        self._clock_compared = True
+        if not before and not behind:
+            return False
         unread = self._time_since_last_read(state)
+        if unread is None:
+            raise SnapshotRequired("the server's clock was set back, and nobody can tell when")
+        state.read_started = min(required(state.read_started), instant_text(stamped))
         state.position = min(required(state.position), instant_text(stamped - unread - self._policy.overlap))
         return True
 
-    def _time_since_last_read(self, state: FeedState) -> timedelta:
-        """How long ago the last read began that was closed, by the local clock.
+    def _is_behind(self, state: FeedState, stamped: datetime) -> bool:
+        """Whether less time has passed by the server's clock than by the local one since the cursor was fixed."""
+        unread = self._time_since_last_read(state)
+        if unread is None:
+            return False
+        expected = parse_instant(required(state.cursor)) + self._policy.overlap + unread
+        return stamped < expected - _CLOCK_JITTER - unread / 1_000
 
-        Raises:
-            SnapshotRequired: there was none, or the local clock was set back as well.
-        """
-        last = state.last_opened_at
-        unread = self._client.clock.now() - parse_instant(last) if last else timedelta(-1)
-        if unread < timedelta(0):
-            raise SnapshotRequired("the server's clock was set back, and nobody can tell when")
-        return unread
+    def _time_since_last_read(self, state: FeedState) -> timedelta | None:
+        """How long ago, by the local clock, the read began that fixed the cursor; None where nobody can tell."""
+        if state.last_opened_at is None:
+            return None
+        unread = self._client.clock.now() - parse_instant(state.last_opened_at)
+        return unread if unread >= timedelta(0) else None
 
     def _ask(self, since: datetime, entity: Entity | None = None) -> ChangePage:
         """One page; of a single entity with a larger limit, where a tie group may not fit a page."""
@@ -321,6 +332,7 @@ class ChangeReader:
         state.cursor = state.base = instant_text(now - self._policy.overlap)
         state.read_started = state.position = None
         state.lowest_id = state.last_read = None
+        state.last_opened_at = instant_text(self._client.clock.now())
         self.tally.snapshot_required = reason
         with self._warehouse.transaction("rally.feed.give-up", self._lease) as tx:
             require_snapshot(tx, reason, since=now)

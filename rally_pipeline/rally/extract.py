@@ -156,7 +156,7 @@ class Extract:
     def _begin(self) -> _Pass:
         """Fix the feed's base and the generation before the first list request (SN5)."""
         started = self._client.confirm_server_time()
-        ensure_base(self._warehouse, started, self._policy)
+        ensure_base(self._warehouse, started, self._policy, now=self._client.clock.now())
         with self._warehouse.transaction(f"{self._entity.stream}.begin", self._lease) as tx:
             check_base(tx, self._client.server_ceiling(), self._policy.overlap)
             stored = tx.state(self._entity.stream) or {}

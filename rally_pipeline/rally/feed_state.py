@@ -44,7 +44,7 @@ class FeedState:
     opened_at: str | None = None
     """The local clock when the read in progress began; only differences of it mean anything."""
     last_opened_at: str | None = None
-    """The same of the last closed read: how much time a server clock may have been wrong since."""
+    """The local clock when the read began that fixed the cursor."""
 
     @staticmethod
     def load(tx: Transaction) -> FeedState:
@@ -63,10 +63,10 @@ def required(text: str | None) -> str:
     return text
 
 
-def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy) -> None:
+def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy, *, now: datetime) -> None:
     """Give the feed a cursor before the first list request, unless it has one (SN5).
 
-    An existing cursor stays, unless the server's clock was set back since it was stored.
+    `now` is the local clock's time. An existing cursor stays, unless the server's clock was set back meanwhile.
     """
     base = started - policy.overlap
     with warehouse.reading() as tx:
@@ -82,6 +82,7 @@ def ensure_base(warehouse: Warehouse, started: datetime, policy: MirrorPolicy) -
         if _is_later(state.cursor, base):
             state.cursor = instant_text(base)
             state.server_time = instant_text(started)
+            state.last_opened_at = instant_text(now)
             state.store(tx)
 
 

@@ -396,8 +396,9 @@ def test_a_server_clock_that_is_set_back_loses_nothing(make_sqlite_world: MakeWo
 
 
 @pytest.mark.parametrize("set_back", [5, 50, 500])
+@pytest.mark.parametrize("new_process", [True, False])
 def test_what_a_clock_that_was_set_back_stamped_long_before_the_next_read_is_read(
-    make_sqlite_world: MakeWorld, set_back: int
+    make_sqlite_world: MakeWorld, set_back: int, new_process: bool
 ) -> None:
     """Found by `python -m tests.simulation rally --histories 1 --seed 211`: only the overlap was read again."""
     world = make_sqlite_world(records={"contacts": 20}, policy={"overlap_seconds": 7})
@@ -410,6 +411,8 @@ def test_what_a_clock_that_was_set_back_stamped_long_before_the_next_read_is_rea
     local.skew_seconds = set_back
     touch(world, 3)
     world.sandbox.clock.advance(90)
+    if new_process:
+        world.restart()
     result, _ = world.catch_up()
     assert result.snapshot_required is None
     assert world.differences() == []
