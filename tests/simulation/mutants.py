@@ -76,7 +76,10 @@ def main(
         Hunt(name, mutant.name, seed + 1_000_000 * number, budget or mutant.budget)
         for (name, mutant), number in itertools.product(wanted, range(hunts))
     ]
-    ended = {caught.hunt: caught for caught in in_workers(hunt_down, tasks, workers=workers)}
+    ended: dict[Hunt, Caught] = {}
+    for caught in in_workers(hunt_down, tasks, workers=workers, at_once=1):
+        ended[caught.hunt] = caught
+        click.echo(f"{caught.hunt.mutant}: {caught.histories or 'survived'}", err=True)
     click.echo(f"{'system':<11} {'mutant':<34} {'histories':>24} {'CPU s':>7}  first problem")
     for name, mutant in wanted:
         _show(

@@ -83,15 +83,16 @@ def in_workers(
     *,
     workers: int,
     hash_seed: int | None = None,
+    at_once: int = 4,
 ) -> Iterator[Answered]:
     """`work` on each of them in worker processes, in the order in which they end; with one worker and without a
-    seed of its own for hashes, in this process.
+    seed of its own for hashes, in this process. `at_once`: how many a worker takes from the heap in one go.
     """
     if workers <= 1 and hash_seed is None:
         yield from map(work, asked)
         return
     with _hash_seed(hash_seed), multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(work, asked, chunksize=4)
+        yield from pool.imap_unordered(work, asked, chunksize=at_once)
 
 
 @contextmanager

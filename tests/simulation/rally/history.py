@@ -335,7 +335,8 @@ class History:
         late = max((text for text in waits if text), default=None)
         if late is not None:
             left = (_parse(late) - self.sandbox.clock.now()).total_seconds()
-            self.sandbox.clock.advance(max(0.0, left))
+            # The mirror knows the server's time only to the second, rounded down.
+            self.sandbox.clock.advance(max(0.0, left) + 3.0)
 
     def _left_over(self) -> Iterator[str]:
         """What differs or should not be there any more."""

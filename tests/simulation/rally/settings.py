@@ -91,7 +91,7 @@ def policy_of(settings: Mapping[str, Any]) -> dict[str, Any]:
         "delete_mode": DeleteMode(settings["delete_mode"]),
         "page_limit": settings["list_limit"],
         "feed_limit": settings["feed_limit"],
-        "feed_capacity_floor": settings["feed_floor"],
+        "feed_capacity_floor": min(settings["feed_floor"], settings["feed_cap"], settings["feed_limit"]),
         "list_look_minimum": settings["list_look_minimum"],
         "single_batch": 4,
         # A cursor has to be checked before the feed can have forgotten what lies behind it.
