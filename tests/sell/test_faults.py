@@ -234,6 +234,18 @@ def test_a_failed_object_that_the_queue_brings_later_is_closed(make_world: MakeW
     assert_settled(world)
 
 
+def test_a_failed_object_of_an_unknown_type_is_settled_when_it_comes(make_sqlite_world: MakeWorld) -> None:
+    """It has no table and no look: what the queue brings is all that can come."""
+    world = make_sqlite_world(redeliver_failed=True)
+    unknown = first(world, "call_outcome")
+    world.api.sync.failing[unknown.reference] = 1
+    world.drain()
+    assert world.count(failed_objects) == 1
+    world.drain()
+    assert world.count(failed_objects) == 0
+    assert_settled(world)
+
+
 @pytest.mark.fault("S7")
 def test_a_failed_object_that_fails_for_ever_stays_open_and_is_tombstoned_when_gone(
     make_world: MakeWorld,

@@ -69,7 +69,12 @@ def _row(entity: Entity, name: str, dice: Random) -> Row:
         case Entity.COMPANIES:
             return {"name": f"Company {name}", "domain": f"c{name}.example", "annual_revenue": "1.50"}
         case Entity.DEALS:
-            return {"name": f"Deal {name}", "value": "7.25", "stage_name": "Proposal", "pipeline_name": "Sales"}
+            return {
+                "name": f"Deal {name}",
+                "value": "7.25",
+                "stage_name": "Proposal",
+                "pipeline_name": "Sales",
+            }
         case Entity.ACTIVITIES:
             # A line break makes the lines of the file run ahead of its rows.
             body = dice.choice(("", "one\ntwo", "short"))

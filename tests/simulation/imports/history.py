@@ -46,7 +46,9 @@ class History:
             self.happen(event)
         self.calm_down()
         tenant = self.tenant
-        requests = (f"{entry.method} {entry.path} {entry.query} {entry.status}" for entry in tenant.sandbox.log)
+        requests = (
+            f"{entry.method} {entry.path} {entry.query} {entry.status}" for entry in tenant.sandbox.log
+        )
         tables = (import_files, import_chunks, import_row_errors)
         lines = dump(tenant.folder / "warehouse.db", tables) if self.files else ()
         digest = digest_of(requests, lines)
@@ -157,7 +159,9 @@ class History:
         """Every row is in exactly one of the four counts, and the list of problems says the same."""
         counted = report.imported + report.duplicate + report.refused + report.unknown
         if not counted == report.rows == len(file.rows):
-            self.problems.append(f"{file.path.name}: {len(file.rows)} rows, {counted} counted of {report.rows}")
+            self.problems.append(
+                f"{file.path.name}: {len(file.rows)} rows, {counted} counted of {report.rows}"
+            )
         outcomes = process.outcomes(report.sha256)
         told = Counter(outcomes.values())
         numbers = {"duplicate": report.duplicate, "refused": report.refused, "unknown": report.unknown}
@@ -189,7 +193,10 @@ class History:
         """The same file again: nothing is sent, nothing changes."""
         before = (self.tenant.uploads(), self.tenant.count(file.entity, foreign=True))
         report = self.work(file)
-        if report is not None and (self.tenant.uploads(), self.tenant.count(file.entity, foreign=True)) != before:
+        if (
+            report is not None
+            and (self.tenant.uploads(), self.tenant.count(file.entity, foreign=True)) != before
+        ):
             self.problems.append(f"{file.path.name} was sent again")
 
     def calm_down(self) -> None:

@@ -48,7 +48,7 @@ def read_back_as_a_set() -> Iterator[None]:
         wanted: Mapping[bytes, list[int]],
         candidates: dict[str, Any],
         found: set[int],
-        doubtful: set[int],  # noqa: ARG001
+        doubtful: set[int],
     ) -> None:
         del self
         equal: dict[bytes, list[str]] = defaultdict(list)
@@ -66,7 +66,7 @@ def read_back_as_a_set() -> Iterator[None]:
 
 @contextmanager
 def counts_not_checked() -> Iterator[None]:
-    with patched(ImportResult, adds_up=lambda self, sent: True):  # noqa: ARG005
+    with patched(ImportResult, adds_up=lambda self, sent: True):
         yield
 
 
@@ -75,8 +75,6 @@ MUTANTS = (
     Mutant(
         "import-state-after-send", "stores that it sends only after it has sent", state_after_the_send, 500
     ),
-    Mutant(
-        "import-read-back-as-set", "takes one equal record for all equal rows", read_back_as_a_set, 500
-    ),
+    Mutant("import-read-back-as-set", "takes one equal record for all equal rows", read_back_as_a_set, 500),
     Mutant("import-counts-not-checked", "believes counts that do not add up", counts_not_checked, 200),
 )
