@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from rally_pipeline.http.errors import ApiError, BadAnswer, Throttled, error_type
+from rally_pipeline.http.errors import ApiError, BadAnswer, OversizedAnswer, Throttled, error_type
 from rally_pipeline.http.redaction import excerpt
 from rally_pipeline.http.throttle import server_wait
 from rally_pipeline.http.transport import Response
@@ -23,7 +23,8 @@ _DEEPEST = 4
 def bad_answer(response: Response, detail: str, *, quote: bool = False) -> BadAnswer:
     """The error for a 2xx answer that does not fit; `quote` adds an excerpt (never of records: they are private)."""
     caller = response.caller
-    return BadAnswer(
+    kind = OversizedAnswer if response.is_oversized else BadAnswer
+    return kind(
         caller.system,
         caller.method,
         caller.path,

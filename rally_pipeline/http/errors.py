@@ -110,6 +110,10 @@ class BadAnswer(ApiError):
     """A 2xx answer that does not fit: HTML, empty, an error object, wrong envelope, too large, partial."""
 
 
+class OversizedAnswer(BadAnswer):
+    """A 2xx answer larger than the cap of one answer; ask for less at once."""
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,

@@ -18,7 +18,7 @@ import urllib3
 from urllib3.exceptions import NameResolutionError
 
 from rally_pipeline.http.redaction import escape
-from rally_pipeline.http.transport import Limits, Request, Response, TransportFailure
+from rally_pipeline.http.transport import OVERSIZED, Limits, Request, Response, TransportFailure
 from rally_pipeline.http.urls import origin
 from rally_pipeline.http.wire import BoundedPool, BoundedTlsPool, CallBounds, bounded
 
@@ -137,7 +137,7 @@ def _read(raw: urllib3.HTTPResponse, limits: Limits, sink: BinaryIO | None) -> R
         size += len(piece)
     problem = ""
     if size > cap:
-        problem = f"the body is larger than {cap} bytes"
+        problem = f"{OVERSIZED} {cap} bytes"
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if raw.headers.get("transfer-encoding", "chunked").lower() != "chunked":
         problem = problem or "unknown transfer encoding"
@@ -184,7 +184,7 @@ def _inflate(data: bytes, window: int, cap: int) -> tuple[bytes, str]:
         pieces.append(stream.decompress(data, cap + 1 - size))
         size += len(pieces[-1])
         if size > cap:
-            return b"", f"the body is larger than {cap} bytes once decoded"
+            return b"", f"{OVERSIZED} {cap} bytes once decoded"
         if not stream.eof:
             return b"", "the compressed body is cut"
         data = stream.unused_data

@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import BinaryIO, Protocol, TypeVar, overload
 
 _T = TypeVar("_T")
+OVERSIZED = "the body is larger than"
+"""How the `problem` of an answer beyond the cap begins."""
 
 
 class Headers(Mapping[str, str]):
@@ -102,6 +104,11 @@ class Response:
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"
+
+    @property
+    def is_oversized(self) -> bool:
+        """Whether the body is unusable because it is larger than the cap."""
+        return self.problem.startswith(OVERSIZED)
 
     @property
     def server_time(self) -> datetime | None:

@@ -61,6 +61,7 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
         errors.Unauthorized: f"check {key}: missing, mistyped, revoked or expired",
         errors.Forbidden: f"{key} is valid but lacks the scope for this",
         errors.Redirected: f"check {url}: it points somewhere else; expected is something like {example}",
+        errors.OversizedAnswer: "a record of that size cannot be read",
         errors.BadAnswer: f"check {url}: expected is the API of your tenant, something like {example}",
         errors.NotFound: f"check {url}: expected is something like {example}",
     }

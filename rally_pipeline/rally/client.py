@@ -14,7 +14,7 @@ from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.budget import HeaderBudget
 from rally_pipeline.http.client import DEFAULT_LIMITS, DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import read_rows
-from rally_pipeline.http.errors import BadAnswer, NotFound, Rejected, TooLarge
+from rally_pipeline.http.errors import ApiError, BadAnswer, NotFound, OversizedAnswer, Rejected, TooLarge
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.records import Head, read_id
 from rally_pipeline.settings import Settings, SettingsError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rally_pipeline.http.transport import Limits, Response, Transport
 
 _SMALLEST_PAGE = 100
+_FEWEST_ROWS = 10
 _SIZE_REFUSED = (400, 413, 414, 422)
 _DATES_REMEMBERED = 8
 _read_head = msgspec.json.Decoder(Head).decode
@@ -52,6 +53,8 @@ class ListPage:
     ids: list[str | None]
     """The id of each row; None where a row has no usable one."""
     begun: datetime
+    asked: int
+    """Rows that were asked for, which a server that gave more before will not exceed now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ class RallyClient:
     def list_page(
         self, entity: Entity, *, offset: int, limit: int, updated_since: datetime | None = None
     ) -> ListPage:
-        """One page of a list. A server that refuses the page size is asked for smaller pages from then on."""
+        """One page of a list. Where a page is too large, for the server or to be read, smaller ones are asked for."""
         begun = self.server_floor()
         size = min(limit, self._page_limit or limit)
         params: dict[str, str | int] = {"limit": size, "offset": offset}
@@ -146,13 +149,14 @@ class RallyClient:
             params["updatedSince"] = _since(updated_since)
         try:
             response = self._get(f"/{entity.value}", params)
-        except (Rejected, TooLarge) as error:
-            if error.status not in _SIZE_REFUSED or size <= _SMALLEST_PAGE:
+        except (Rejected, TooLarge, OversizedAnswer) as error:
+            smaller = _smaller_page(error, size)
+            if smaller is None:
                 raise
-            self._page_limit = max(_SMALLEST_PAGE, size // 2)
+            self._page_limit = smaller
             return self.list_page(entity, offset=offset, limit=limit, updated_since=updated_since)
         rows = read_rows(response)
-        return ListPage(rows, [_id_of(raw) for raw in rows], begun)
+        return ListPage(rows, [_id_of(raw) for raw in rows], begun, size)
 
     def get_record(self, entity: Entity, entity_id: str) -> bytes | None:
         """The record as received, or None where the server says 404 or 410."""
@@ -230,6 +234,17 @@ def connect(
         limits=limits,
     )
     return RallyClient(http, clock=clock)
+
+
+def _smaller_page(error: ApiError, size: int) -> int | None:
+    """The page size to try next; None where the error is not about size, or no smaller one makes sense."""
+    if isinstance(error, OversizedAnswer):
+        least = _FEWEST_ROWS
+    elif error.status in _SIZE_REFUSED:
+        least = _SMALLEST_PAGE
+    else:
+        return None
+    return max(least, size // 2) if size > least else None
 
 
 def _id_of(raw: msgspec.Raw) -> str | None:

@@ -77,6 +77,8 @@ class _Answer:
     nameless: list[msgspec.Raw]
     """Rows without a usable id."""
     begun: datetime
+    asked: int
+    """Rows asked for."""
     decoded: DecodedRows | None
     """All rows decoded ahead, or None."""
 
@@ -197,7 +199,8 @@ class ListPass:
         )
         places = range(len(page.keys))
         self._remember(dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True)))
-        last = page.received < max(largest, self._overlap + 1)
+        # Pages that are asked for in a smaller size from now on are no sign of the end.
+        last = page.received < max(min(largest, page.asked), self._overlap + 1)
         return replace(page, repeated=frozenset(repeated), last=last, after=self._state)
 
     def _remember(self, page: Anchors) -> None:
@@ -268,7 +271,7 @@ def read_unordered(
             met.update(page.keys)
             offset += page.received
             largest = max(largest, page.received)
-            ended = page.received == 0 or page.received < largest
+            ended = page.received == 0 or page.received < min(largest, page.asked)
             state = replace(
                 state,
                 offset=offset,
@@ -292,6 +295,7 @@ def _page_of(answer: _Answer, state: PassState) -> PassPage:
         versions=answer.versions,
         nameless=answer.nameless,
         begun=answer.begun,
+        asked=answer.asked,
         decoded=answer.decoded,
         repeated=frozenset(),
         offset=state.offset,
@@ -310,6 +314,7 @@ def _answer_of(page: ListPage, decode_ahead: DecodeAhead | None = None) -> _Answ
         versions=versions,
         nameless=nameless,
         begun=page.begun,
+        asked=page.asked,
         decoded=decode_ahead(rows, versions, page.begun) if decode_ahead is not None else None,
     )
 

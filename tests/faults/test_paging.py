@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rally_pipeline.http.errors import TooLarge
+from rally_pipeline.http.transport import Limits
 from rally_pipeline.rally.entities import Entity
 from tests.faults.cycles import ENTITY, assert_equal
 from tests.rally.conftest import MakeWorld
@@ -80,6 +81,23 @@ def test_a_page_size_that_is_too_large_is_made_smaller(make_sqlite_world: MakeWo
     assert {entry.query["limit"][0] for entry in world.sandbox.log.matching(path="/companies")} == {
         "1000", "500", "250", "125",
     }  # fmt: skip
+
+
+@pytest.mark.fault("H25", "H29", "V12")
+@pytest.mark.parametrize("order", ["createdAt", "random"])
+def test_pages_that_become_too_large_in_the_middle_of_a_pass_are_no_end_of_it(
+    make_sqlite_world: MakeWorld, order: str
+) -> None:
+    """The newest records are so large that a page of the size before cannot be read."""
+    world = make_sqlite_world(records={"companies": 100}, list_order=order, policy={"page_limit": 40})
+    world.http._limits = Limits(max_body_bytes=100_000)
+    records = sorted(world.sandbox.rally.records("companies"), key=lambda record: record["createdAt"])
+    for record in records[50:]:
+        world.sandbox.rally.update("companies", record["id"], {"notes": "x" * 5_000})
+    world.extract([ENTITY])
+    sizes = [int(entry.query["limit"][0]) for entry in world.sandbox.log.matching(path="/companies")]
+    assert (sizes[0], min(sizes)) == (40, 10 if order == "createdAt" else 20)
+    assert world.differences() == []
 
 
 @pytest.mark.fault("H25")

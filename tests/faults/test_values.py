@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from rally_pipeline.http.errors import OversizedAnswer
+from rally_pipeline.http.transport import Limits
 from rally_pipeline.rally import records
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.sandbox.application import Sandbox
@@ -186,15 +188,18 @@ def test_another_rule_of_conversion_writes_every_row_anew_and_deletes_none(
 
 
 @pytest.mark.fault("V12", "H29")
-def test_a_page_beyond_the_cap_is_refused_in_one_line_and_nothing_is_lost(
+def test_a_record_beyond_the_cap_is_refused_in_one_line_and_nothing_is_lost(
     make_sqlite_world: MakeWorld,
 ) -> None:
     world = make_sqlite_world(records={"companies": 6, "contacts": 4})
+    world.http._limits = Limits(max_body_bytes=1_000_000)
     world.extract()
     before = world.rows(Entity.COMPANIES)
     victim = world.sandbox.rally.ids("companies")[0]
-    world.sandbox.rally.distort("companies", victim, set={"notes": "x" * 68_000_000})
-    with pytest.raises(Exception, match=r"/companies: 200: the body is larger than \d+ bytes") as caught:
+    world.sandbox.rally.distort("companies", victim, set={"notes": "x" * 1_000_000})
+    with pytest.raises(
+        OversizedAnswer, match=r"/companies: 200: the body is larger than \d+ bytes"
+    ) as caught:
         world.mirror.extract(Entity.COMPANIES)
     assert len(str(caught.value)) < 200
     assert world.rows(Entity.COMPANIES) == before
