@@ -54,7 +54,7 @@ def contact(number: int, updated: datetime | None = None, revision: int = 0) -> 
     """The record; another `revision` has another e-mail address, and `updated` as its time of change."""
     first, last = _FIRST[number % 11], _LAST[number % 9]
     moment = updated or FIRST_UPDATE + timedelta(minutes=number)
-    shown = moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
+    shown = moment.isoformat(timespec="seconds")
     return {
         "id": guid(number),
         "tenantId": _TENANT,
