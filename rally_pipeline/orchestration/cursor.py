@@ -39,7 +39,7 @@ class RequestCursor:
             )
             if cursor.retry_at:
                 datetime.fromisoformat(cursor.retry_at)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return RequestCursor()
         return cursor if cursor.version == VERSION else RequestCursor()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rally_pipeline.invariants import InvariantViolation
@@ -16,6 +16,7 @@ from rally_pipeline.rally.marks import REASON_ABSENT, Mark
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.tables import ENTITY_TABLES, tombstones
 from rally_pipeline.settings import DeleteMode
+from rally_pipeline.warehouse.tables import quarantine
 
 if TYPE_CHECKING:
     from rally_pipeline.warehouse import Transaction
@@ -111,6 +112,8 @@ def remove(
         index_elements=[tombstones.c.entity_type, tombstones.c.entity_id],
         set_={"deleted_at": statement.excluded.deleted_at},
     )
+    held = (quarantine.c.source == entity.stream) & quarantine.c.key.in_(ids)
+    tx.execute(delete(quarantine).where(held))  # a copy of the deleted record
     rows = [
         {"entity_type": entity.singular, "entity_id": entity_id, "deleted_at": at}
         for entity_id in sorted(set(ids))

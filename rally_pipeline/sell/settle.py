@@ -316,6 +316,8 @@ class Settler:
             if (object_id, self._entity.singular) not in buried
         ]
         tx.upsert(tombstones, ("id", "type", "revision", "deleted_at"), fresh)
+        for object_id in keys.values():
+            tx.release(self._entity.stream, object_id)
         self._close(tx, gone)
 
     def _close(self, tx: Transaction, seen: Sequence[Mark]) -> None:

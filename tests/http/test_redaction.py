@@ -20,7 +20,7 @@ TOKEN = "0f" * 32
     [
         ("key rk_live_abcDEF123_x-y is bad", "key *** is bad"),
         ("sk_live_1, sk_test_2", "***, ***"),
-        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "***"),
+        ("whsec_dGVzdA-only+a/test=", "***"),
         ("Authorization: Bearer eyJhbGciOi.J9-_x/y+z==", "Authorization: Bearer ***"),
         ("bearer abcdefgh", "bearer ***"),
         ("X-Api-Key: abc123, next", "X-Api-Key: ***, next"),
