@@ -47,11 +47,12 @@ class _Generator:
 
     def script(self) -> Script:
         themes: list[tuple[Callable[[], None], int]] = [
-            (self._lists, 5),
-            (self._interrupted_extract, 4),
+            (self._lists, 4),
+            (self._interrupted_extract, 3),
+            (self._shifted_pages, 4),
             (self._ties, 4),
             (self._lateness, 5),
-            (self._slow_reads, 3),
+            (self._slow_reads, 4),
             (self._stale_answers, 3),
             (self._crashes, 5),
             (self._two_writers, 3),
@@ -253,6 +254,38 @@ class _Generator:
         self._wait(0, 10, 60)
         self._do("cycle")
 
+    def _shifted_pages(self) -> None:
+        """A short list whose first rows leave or move to its end between two pages of the first pass, so that the
+        next page shows known rows, or rows that a look stored, but not all that stood before them.
+        """
+        dice = self.dice
+        cap = dice.choice((4, 5, 6))
+        moved = cap + dice.choice((-1, 0, 1, 2))
+        entity = self.entities[0]
+        self.entities = [entity]
+        order = dice.choice(("updatedAt", "updatedAt", "createdAt"))
+        count = moved + cap + dice.choice((-1, 0, 1))
+        self.settings.update(list_cap=cap, list_order=order, records={entity: count}, frozen_share=0.0)
+        to_the_end = "update" if order == "updatedAt" else "reborn"
+        if dice.random() < 0.5:
+            step = dice.randrange(20, 32)
+            self._change(step=step, kind=to_the_end, n=moved, first=True, over=0)
+            self._do("extract", entity=entity)
+        else:
+            self._do("crash", step=dice.randrange(23, 34))
+            self._do("extract", entity=entity)
+            self._change(kind="delete", n=moved, first=True, over=0, late=[0.0])
+            self._change(
+                kind=dice.choice(("insert", to_the_end)), n=dice.choice((1, 2, 3)), over=0, late=[0.0]
+            )
+            self._wait(self.settings["lag_seconds"], 20)
+            self._do("feed")
+            self._wait(0, 20)
+            self._do("settle", entity=entity)
+            self._do("extract", entity=entity)
+        self._wait(1, 30)
+        self._do("cycle")
+
     def _ties(self) -> None:
         """Groups of equal times around the size of a page, read when they are older than the overlap."""
         dice = self.dice
@@ -294,23 +327,26 @@ class _Generator:
     def _slow_reads(self) -> None:
         """Reads of the feed that take as long as entries may be late, by slow answers or by an interruption."""
         dice = self.dice
-        self._set_lateness(dice.choice((10, 30)))
-        self.settings["feed_cap"] = self.settings["feed_floor"] = dice.choice((4, 5))
-        self.settings["request_seconds"] = dice.choice((2.0, 5.0, 9.0))
+        late = dice.choice((12, 30))
+        self._set_lateness(late)
+        cap = dice.choice((4, 5))
+        self.settings.update(feed_cap=cap, feed_floor=cap, request_seconds=late / dice.choice((4, 6, 8)))
         self._begin()
         for _ in range(dice.choice((2, 3))):
+            self._change(n=dice.choice((1, 3, 5)), over=2, late=[0.0])
+            self._change(n=dice.choice((1, 2)), late=[float(late)])
+            self._wait(1, 2)
+            # Read soon, these carry the position past the late ones before they appear.
             self._change(
-                n=dice.choice((4, 7, 10)),
-                over=dice.choice((3, 8)),
-                late=dice.choice(([0], [0, 0, self.settings["late_seconds"]], None)),
+                n=dice.choice((5, 8, 11)), over=3, late=dice.choice(([0.0], [0.0, 0.0, 0.0, float(late)]))
             )
-            self._change(n=dice.choice((1, 2)), late=[self.settings["late_seconds"]])
-            self._wait(0, 1, 3)
-            self._change(n=dice.choice((2, 6)), over=4, late=[0])
-            self._disturb(dice.choice((1, 2)), crash=0.5)
+            if dice.random() < 0.5:
+                self._do("crash", step=dice.randrange(6, 30))
+            self._do("feed")
+            self._wait(0, 5, 60)
+            self._disturb(dice.choice((0, 1)), crash=0.2)
             self._operate("feed", "cycle")
             self._wait(0, 5, 60)
-            self._operate("feed", "cycle")
 
     def _set_lateness(self, late: int) -> None:
         spare = self.settings["overlap_seconds"] - self.settings["late_seconds"]

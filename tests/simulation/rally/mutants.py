@@ -99,6 +99,7 @@ def _read_until_short(self: ChangeReader, state: FeedState) -> None:
 
 def _close_at_end(self: ChangeReader, state: FeedState) -> None:
     state.read_started = instant_text(self._client.server_floor())
+    state.opened_at = instant_text(self._client.clock.now())
     _close(self, state)
 
 
