@@ -37,10 +37,8 @@ def check_tenant(tx: Transaction, rows: Sequence[msgspec.Raw]) -> None:
             continue
         if tenant is None:
             continue
-        known = tx.state(_STREAM)
-        if known is None:
-            tx.set_state(_STREAM, {"tenant_id": tenant})
-        elif known["tenant_id"] != tenant:
+        known = tx.state(_STREAM) or tx.claim_state(_STREAM, {"tenant_id": tenant})
+        if known["tenant_id"] != tenant:
             raise WrongTenant(
                 f"these records belong to tenant {tenant}, but the warehouse mirrors tenant"
                 f" {known['tenant_id']}: check RALLY_API_URL and RALLY_API_KEY, or use another WAREHOUSE_URL"

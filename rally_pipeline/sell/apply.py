@@ -316,10 +316,8 @@ class PageApplier:
     def _check_account(self, rows: Iterable[int | str]) -> None:
         """One warehouse mirrors one account: the token of another one is noticed before its page is kept."""
         for account in rows:
-            known = self._tx.state(_ACCOUNT)
-            if known is None:
-                self._tx.set_state(_ACCOUNT, {"id": account})
-            elif known["id"] != account:
+            known = self._tx.state(_ACCOUNT) or self._tx.claim_state(_ACCOUNT, {"id": account})
+            if known["id"] != account:
                 raise WrongAccount(
                     f"SELL_ACCESS_TOKEN belongs to Sell account {account}, but the warehouse mirrors account"
                     f" {known['id']}: check the token, or use another WAREHOUSE_URL"

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.settings import DeleteMode
@@ -20,6 +21,16 @@ _OF_STREAM = sync_state.c.stream == sa.bindparam("of_stream")
 _GET_STATE = sa.select(sync_state.c.value).where(_OF_STREAM)
 _NEIGHBOURS_FROM = 20
 _SET_STATE = sync_state.update().where(_OF_STREAM)
+_INSERT_STATE: dict[str, Any] = {"sqlite": sqlite.insert(sync_state), "postgresql": postgresql.insert(sync_state)}
+# Another process may insert the same stream's first state at the same moment.
+_PUT_STATE = {
+    dialect: insert.on_conflict_do_update(
+        index_elements=[sync_state.c.stream],
+        set_={"value": insert.excluded.value, "updated_at": insert.excluded.updated_at},
+    )
+    for dialect, insert in _INSERT_STATE.items()
+}
+_CLAIM_STATE = {dialect: insert.on_conflict_do_nothing() for dialect, insert in _INSERT_STATE.items()}
 
 
 class Bulk(Protocol):
@@ -106,7 +117,15 @@ class Transaction:
         """Replace the stream's state; it is committed with everything else of this transaction."""
         fields = {"value": dict(value), "updated_at": self._clock.now()}
         if not self.execute(_SET_STATE, {"of_stream": stream, **fields}).rowcount:
-            self.execute(sync_state.insert(), {"stream": stream, **fields})
+            self.execute(_PUT_STATE[self.connection.dialect.name], {"stream": stream, **fields})
+
+    def claim_state(self, stream: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Set the stream's state if it has none, and return the one that it has: of several writers the first wins."""
+        fields = {"stream": stream, "value": dict(value), "updated_at": self._clock.now()}
+        self.execute(_CLAIM_STATE[self.connection.dialect.name], fields)
+        state = self.state(stream)
+        assert state is not None
+        return state
 
     # Rows in bulk
 

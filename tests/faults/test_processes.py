@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster  # noqa: F401 (once, and not in each child)
 import pytest
@@ -18,8 +21,11 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.clock import SandboxClock
 from rally_pipeline.sandbox.server import SandboxServer
+from rally_pipeline.settings import load_settings
+from rally_pipeline.warehouse import LeaseHeld
 from tests.cli.conftest import Shell
 from tests.rally.world import World
+from tests.warehouse.processes import run_in_processes
 
 ENOUGH_SECONDS = 120
 """Within which a process must have come as far as a test wants it, on a busy machine."""
@@ -105,6 +111,36 @@ def test_a_sync_that_is_told_to_stop_stops_soon_with_exit_code_1(
         .endswith("told to stop; what was committed stays, the next run goes on from there")
     )
     assert_next_run_ends_equal(command, server)
+
+
+@pytest.mark.fault("P4")
+def test_of_eight_runs_at_once_each_works_or_skips_and_nothing_is_doubled(warehouse_url: str) -> None:
+    sandbox = Sandbox(records=80, clock=SandboxClock.running(), limit_per_minute=None, apis=["rally"])
+    sandbox.rally.switch(max_limit=10)
+    with SandboxServer(sandbox) as server:
+        settings = load_settings(
+            warehouse_url=warehouse_url,
+            rally_staleness_seconds=0,
+            **{name.lower(): value for name, value in server.environment().items()},
+        )
+
+        def run() -> None:
+            with open_mirror(settings) as mirror:
+                parts: list[Any] = [partial(mirror.extract, entity) for entity in Entity]
+                parts += [mirror.read_changes, *(partial(mirror.settle, entity) for entity in Entity)]
+                for part in parts:
+                    with contextlib.suppress(LeaseHeld):
+                        part()
+
+        assert run_in_processes(8, run) == [0] * 8
+        sandbox.rally.mutate(20)
+        sandbox.clock.advance(400)
+        assert run_in_processes(8, run) == [0] * 8
+        run()
+        world = World(warehouse_url, sandbox)
+        assert world.differences() == []
+        assert world.marks() == []
+        world.close()
 
 
 @pytest.mark.fault("P5")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rally_pipeline.sell.results import StoppedReason
 from tests.sell.conftest import MakeWorld
 
@@ -14,6 +16,7 @@ def test_first_drain_makes_the_warehouse_equal_to_the_account(make_world: MakeWo
     assert world.unsettled() == []
 
 
+@pytest.mark.fault("H16")
 def test_one_acknowledgement_a_page_and_two_requests_besides(make_world: MakeWorld) -> None:
     world = make_world(records=120, page_size=10)
     result = world.drain()

@@ -81,6 +81,7 @@ def test_waiting_for_a_lease_ends_when_it_is_free_or_time_is_up(
         assert lease.fence == 3
 
 
+@pytest.mark.fault("P3", "S10")
 def test_a_holder_that_wakes_up_after_a_takeover_cannot_write(
     two: tuple[Warehouse, Warehouse], clock: ManualClock
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,29 @@ def test_state_is_replaced_whole_and_kept_as_it_was_given(warehouse: Warehouse) 
     with warehouse.reading() as tx:
         assert tx.state("s") == value
         assert tx.state("other") is None
+
+
+def test_of_two_first_states_at_once_the_later_replaces_and_a_claim_gives_way(warehouse_url: str) -> None:
+    with Warehouse.open(warehouse_url) as one, Warehouse.open(warehouse_url) as other:
+        found: list[dict[str, Any]] = []
+
+        def second(stream: str) -> None:
+            with other.transaction("second") as tx:
+                if stream == "replaced":
+                    tx.set_state(stream, {"by": "second"})
+                else:
+                    found.append(tx.claim_state(stream, {"by": "second"}))
+
+        for stream in ("replaced", "claimed"):
+            thread = threading.Thread(target=second, args=(stream,))
+            with one.transaction("first") as tx:
+                assert tx.claim_state(stream, {"by": "first"}) == {"by": "first"}
+                thread.start()
+                time.sleep(0.2)
+            thread.join()
+        with one.reading() as tx:
+            assert tx.state("replaced") == {"by": "second"}
+            assert tx.state("claimed") == found[0] == {"by": "first"}
 
 
 def test_steps_are_called_around_every_transaction_in_order(warehouse_url: str) -> None:
