@@ -45,10 +45,8 @@ def make_file(arguments: Mapping[str, Any], number: int, folder: Path) -> Import
     dice = Random(arguments["seed"])
     entity = Entity(arguments["entity"])
     rows = [_row(entity, f"{number}.{place}", dice) for place in range(arguments["rows"])]
-    known = []
-    if entity is Entity.CONTACTS:
-        for row in dice.sample(rows, min(arguments["known"], len(rows))):
-            known.append({"firstName": "Old", "lastName": "Friend", "email": row["email"].upper()})
+    chosen = dice.sample(rows, min(arguments["known"], len(rows))) if entity is Entity.CONTACTS else []
+    known = [{"firstName": "Old", "lastName": "Friend", "email": row["email"].upper()} for row in chosen]
     rows += [dict(dice.choice(rows)) for _ in range(arguments["repeated"])]
     for _ in range(arguments["bad"]):
         rows.append(_spoiled(entity, _row(entity, f"{number}.bad{len(rows)}", dice)))
