@@ -83,7 +83,8 @@ class _Generator:
             list_limit=dice.choice((cap, 1000)),
             feed_cap=feed_cap,
             feed_limit=dice.choice((feed_cap, 1000, 1000)),
-            feed_floor=dice.choice((2, 4, feed_cap)),
+            # A floor below the true capacity lets the mirror ask for full passes, which heal what it missed.
+            feed_floor=dice.choice((feed_cap, feed_cap, feed_cap, feed_cap, 4, 2)),
             feed_since=dice.choice(("exclusive", "exclusive", "inclusive")),
             feed_digits=digits[0],
             feed_compare_digits=digits[1],

@@ -17,7 +17,7 @@ DULL: dict[str, Any] = {
     # the feed
     "feed_cap": 1000,
     "feed_limit": 1000,
-    "feed_floor": 2,
+    "feed_floor": 100,
     "feed_since": "exclusive",
     "feed_digits": 0,
     "feed_compare_digits": 0,
