@@ -15,12 +15,12 @@ import sys
 import traceback
 from pathlib import Path
 
-from benchmarks.measuring.options import names, tell
+from benchmarks.measuring.options import chosen, tell
 from benchmarks.measuring.report import Report, show_goals, write_json
 
 # A peer that needs minutes is ended at its limit, and has one round if it needs more seconds than `--patience`.
 DEFAULT = (
-    ("first_load", "--page-size 1000 --limit 120 --patience 10"),
+    ("first_load", "--page-size 1000 --limit 90 --patience 10"),
     ("first_load", "--page-size 100 --only floor,look-first,ours"),
     ("change_feed", "--rounds 1"),
     ("rate_limit", "--window 6 --windows 2"),
@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(dict(DEFAULT)), help="which ones, comma-separated")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
     options = parser.parse_args()
-    wanted = names(options.only)
+    wanted = chosen(options.only, dict(DEFAULT))
     reports: list[Report] = []
     failed: list[str] = []
     for name, arguments in SHORT if options.short else DEFAULT:

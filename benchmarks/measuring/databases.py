@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from tests.postgres import PostgresServer, running_server
 
+KINDS = ("sqlite", "postgresql")
 DURABLE = {
     "fsync": "on",
     "full_page_writes": "on",

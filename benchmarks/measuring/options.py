@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.measuring.report import Report, write_json
@@ -21,6 +21,15 @@ def parser_of(doc: str | None, *, rounds: int = 3) -> argparse.ArgumentParser:
 def names(text: str) -> list[str]:
     """A comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def chosen(text: str, known: Iterable[str]) -> list[str]:
+    """A comma-separated list of known names; ends the command at any other."""
+    found, listed = names(text), list(known)
+    unknown = [name for name in found if name not in listed]
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(listed)}")
+    return found
 
 
 def tell(text: str) -> None:

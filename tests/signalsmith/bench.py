@@ -85,7 +85,8 @@ class Bench:
         self.control("switch", **switches)
 
     def sync_id(self, number: int = 0) -> str:
-        return list(self.api.engine.syncs)[number]
+        found: str = list(self.api.engine.syncs)[number]
+        return found
 
     def make_sync(self, **fields: Any) -> str:
         """A sync of its own, so that the demo's two do not disturb."""
