@@ -91,7 +91,10 @@ ROWS: dict[str, Row] = {
             limits="versions, not hashes: wheels differ by platform",
         ),
         Row(
-            "42", "known holes in packages", "", untested="advisories are not reachable from the test machine"
+            "42",
+            "known holes in packages",
+            "",
+            untested="advisories come from a service on the internet: `pip-audit -r constraints.txt`",
         ),
         Row(
             "43",
