@@ -38,15 +38,22 @@ def test_the_table_shows_every_row_and_the_totals() -> None:
     assert text.endswith(" 0 open")
 
 
+CASE = "from tests.faults.cycles import case\n"
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
         ("@pytest.mark.fault('T1', 'T2')\ndef test_a(): ...", {"T1": 1, "T2": 1}),
-        ("CASES = [case('T3', 'x')]\n@pytest.mark.parametrize('c', CASES)\ndef test_a(c): ...", {"T3": 1}),
-        ("@pytest.mark.parametrize('c', [case('T3', 'T4')])\ndef test_a(c): ...", {"T3": 1}),
+        (
+            CASE + "CASES = [case('T3', 'x')]\n@pytest.mark.parametrize('c', CASES)\ndef test_a(c): ...",
+            {"T3": 1},
+        ),
+        (CASE + "@pytest.mark.parametrize('c', [case('T3', 'T4')])\ndef test_a(c): ...", {"T3": 1}),
+        ("@pytest.mark.parametrize('c', [case('T3', 'another case')])\ndef test_a(c): ...", {}),
         ("@pytest.mark.skip\n@pytest.mark.fault('T1')\ndef test_a(): ...", {}),
         ("@pytest.mark.fault('T1')\ndef helper(): ...", {}),
-        ("CASES = [case('T3', 'x')]\ndef test_a(): ...", {}),
+        (CASE + "CASES = [case('T3', 'x')]\ndef test_a(): ...", {}),
     ],
 )
 def test_only_tests_that_run_are_counted(tmp_path: Path, source: str, found: dict[str, int]) -> None:
