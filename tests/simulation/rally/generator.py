@@ -49,7 +49,7 @@ class _Generator:
         themes: list[tuple[Callable[[], None], int]] = [
             (self._lists, 4),
             (self._interrupted_extract, 3),
-            (self._shifted_pages, 4),
+            (self._shifted_pages, 5),
             (self._ties, 4),
             (self._lateness, 5),
             (self._slow_reads, 4),
@@ -264,12 +264,15 @@ class _Generator:
         moved = cap + dice.choice((-1, 0, 1, 2))
         entity = self.entities[0]
         self.entities = [entity]
-        order = dice.choice(("updatedAt", "updatedAt", "createdAt"))
+        order = dice.choice(("updatedAt", "updatedAt", "updatedAt", "createdAt"))
         count = moved + cap + dice.choice((-1, 0, 1))
         self.settings.update(list_cap=cap, list_order=order, records={entity: count}, frozen_share=0.0)
+        if dice.random() < 0.8:
+            self.settings["lag_seconds"] = 0
         to_the_end = "update" if order == "updatedAt" else "reborn"
         if dice.random() < 0.5:
-            step = dice.randrange(20, 32)
+            # Steps 21 to 25 of a first pass lie between its first two pages, the next five between the next two.
+            step = dice.randrange(21, 26) + dice.choice((0, 0, 0, 5))
             self._change(step=step, kind=to_the_end, n=moved, first=True, over=0)
             self._do("extract", entity=entity)
         else:
