@@ -32,7 +32,6 @@ MOST_TRIGGERS = 2
 """Calls that may have been applied. After the second one without a trace a person must look."""
 
 _MOST_REFUSALS = 4
-_SHORTEST_PAUSE = 0.001
 
 
 class RunUnderWay(Exception):
@@ -102,27 +101,20 @@ class Trigger:
         Raises:
             TriggerUnknown: there are several.
         """
-        end = self._clock.monotonic() + policy.settle_seconds
-        pause = 1.0
-        while True:
-            # Only a look that began after the settle time shows that there is no run.
-            settled = self._clock.monotonic() >= end
-            newer = self._newer(intent)
-            if len(newer) == 1:
-                self._bind(intent, newer[0], ADOPTED, lease)
-                return newer[0]
-            if newer:
-                self._intents.write(replace(intent, state=State.UNKNOWN), lease)
-                ids = ", ".join(run.id for run in newer[:5])
-                raise TriggerUnknown(
-                    f"the answer to a trigger of sync {intent.sync_id} was lost and {len(newer)} runs began since"
-                    f" ({ids}): look in SignalSmith which one counts; materialize again to attach to a live one"
-                )
-            if settled:
-                return None
-            left = end - self._clock.monotonic()
-            self._clock.sleep(max(_SHORTEST_PAUSE, min(pause, left)))
-            pause *= 2
+        # A look before the settle time is over may show somebody else's run and not ours yet.
+        self._clock.sleep(policy.settle_seconds)
+        newer = self._newer(intent)
+        if not newer:
+            return None
+        if len(newer) == 1:
+            self._bind(intent, newer[0], ADOPTED, lease)
+            return newer[0]
+        self._intents.write(replace(intent, state=State.UNKNOWN), lease)
+        ids = ", ".join(run.id for run in newer[:5])
+        raise TriggerUnknown(
+            f"the answer to a trigger of sync {intent.sync_id} was lost and {len(newer)} runs began since"
+            f" ({ids}): look in SignalSmith which one counts; materialize again to attach to a live one"
+        )
 
     def note(self, request: RunRequest, runs: list[Run]) -> Intent:
         """A new intent: the runs that are there now, and the server's time."""

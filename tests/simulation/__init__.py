@@ -4,6 +4,7 @@
 - `python -m tests.simulation`: plays histories, and shrinks those that fail.
 - `python -m tests.simulation.mutants`: spoils the product in known ways; the histories have to notice.
 - `python -m tests.simulation.crash_points`: crashes the reference syncs at every step.
+- `python -m tests.simulation.kills`: kills real processes at random moments, against a sandbox behind a port.
 
 Each system is a module or package of its own name (`rally`, `sell`, `signalsmith`, `imports`) with a `SYSTEM`.
 """

@@ -32,6 +32,11 @@ FAILED_ONCE = {
         do fault {"after": 0, "fault": "applied_500", "path": "*/trigger", "times": 1}
         do twice {"at": 21, "pause": 0, "same": true}
     """,
+    "a run of somebody else was adopted because ours was not in the list yet": """
+        seed 534
+        set list_lag_seconds 5
+        do overtaken {"by": "somebody", "fault": "applied_500", "seconds": 2}
+    """,
     "a run that another request had attached to was not found again by its own": """
         seed 368
         do tick {"crash": 3, "late": 0}

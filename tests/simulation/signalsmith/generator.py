@@ -43,6 +43,7 @@ EVENTS = {
     "retry": 5,
     "twice": 4,
     "somebody": 3,
+    "overtaken": 3,
     "plan": 4,
     "fault": 9,
     "outage": 1,
@@ -96,6 +97,13 @@ def _arguments(name: str, dice: Random) -> dict[str, Any]:
             }
         case "somebody":
             return {"by": dice.choice(("somebody", "account-1", None))}
+        case "overtaken":
+            return {
+                "by": dice.choice(("somebody", "account-1", None)),
+                "seconds": dice.choice((0, 2, 4, 8, 15)),
+                "fault": dice.choice(("lost_answer", "applied_500", "cut_body", "status_503")),
+                **_trouble(dice),
+            }
         case "plan":
             return {
                 "outcome": dice.choice(("completed", "failed", "cancelled")),

@@ -116,6 +116,14 @@ class History:
     def on_somebody(self, arguments: Mapping[str, Any]) -> None:
         self.start_elsewhere(arguments["by"])
 
+    def on_overtaken(self, arguments: Mapping[str, Any]) -> None:
+        """Somebody starts a run, and shortly after that the answer to a trigger of ours is lost."""
+        self.start_elsewhere(arguments["by"])
+        self.world.clock.advance(arguments["seconds"])
+        self.world.control("finish_run", run=self.world.api.engine.started[-1][2])
+        self.world.sandbox.faults.add(arguments["fault"], method="POST", path="*/trigger")
+        self.work(self.want(f"run:{len(self.wanted)}"), arguments)
+
     def on_plan(self, arguments: Mapping[str, Any]) -> None:
         failed = min(arguments["failed_rows"], arguments["rows"])
         self.world.control("plan_run", sync=self.world.sync_id, **{**arguments, "failed_rows": failed})
