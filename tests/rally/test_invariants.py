@@ -145,11 +145,11 @@ def test_a_pass_without_a_base_in_the_feed_is_stopped(
 ) -> None:
     world = make_sqlite_world(records={"contacts": 30})
 
-    def wrong_base(warehouse: Any, started: Any, _: Any) -> None:
+    def wrong_base(warehouse: Any, started: Any, *_: Any, **__: Any) -> None:
         with warehouse.transaction("base") as tx:
             FeedState(cursor=instant_text(started), base=instant_text(started)).store(tx)
 
-    monkeypatch.setattr(extract, "ensure_base", wrong_base if late else lambda *_: None)
+    monkeypatch.setattr(extract, "ensure_base", wrong_base if late else lambda *_, **__: None)
     stops(world, "SN5", lambda: world.mirror.extract(CONTACTS))
     assert not world.rows(CONTACTS)
     assert world.requests("/contacts") == 0
