@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from rally_pipeline.rally.feed_state import FeedState
 from rally_pipeline.rally.looks import Settler
 from rally_pipeline.rally.passes import ListPass, PassState
 from rally_pipeline.rally.rows import PageWriter, Written
-from rally_pipeline.warehouse.values import instant_text
+from rally_pipeline.warehouse.values import instant_text, parse_instant
 from tests.contents import contents
 from tests.rally.conftest import MakeWorld
 from tests.rally.world import Crash, World
@@ -245,3 +246,23 @@ def test_a_read_that_does_not_move_on_is_stopped(make_sqlite_world: MakeWorld, m
     monkeypatch.setattr(ChangeReader, "_kept", lambda *_: [])
     stops(world, "FD5", world.mirror.read_changes)
     assert world.requests("/sync/changes") < 10
+
+
+def test_a_cursor_ahead_of_the_servers_clock_is_moved_back_before_a_pass(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    """The server's clock was set back: what it stamps during the pass would lie behind the cursor for ever."""
+    world = make_sqlite_world(records={"contacts": 30})
+    world.extract([CONTACTS])
+    with world.warehouse.transaction("ahead") as tx:
+        state = FeedState.load(tx)
+        state.cursor = instant_text(world.clock.now() + timedelta(hours=1))
+        state.store(tx)
+    world.extract([CONTACTS])
+    with world.warehouse.reading() as tx:
+        cursor = parse_instant(FeedState.load(tx).cursor or "")
+    assert cursor <= world.clock.now() - world.policy.overlap
+    change(world, 3)
+    world.pass_time(120)
+    world.catch_up()
+    assert world.differences() == []
