@@ -239,8 +239,13 @@ class Uploader:
         sent."""
         if self._entity is not Entity.ACTIVITIES:
             return Counter(), sent_at
-        earlier, first = self._journal.earlier_imports(chunk, sent_at - self._policy.overlap)
-        return earlier, sent_at if first is None else min(sent_at, first)
+        # The read-back begins before the first of them, so those that ended shortly before that one count as well.
+        base = sent_at
+        while True:
+            earlier, first = self._journal.earlier_imports(chunk, base - self._policy.overlap)
+            if first is None or first >= base:
+                return earlier, base
+            base = first
 
     def _records(self, since: datetime, fields: frozenset[str]) -> Iterable[dict[str, Any]]:
         decoder = RecordDecoder(self._entity)
