@@ -7,7 +7,7 @@ not show is read singly, and only a single read proves a delete. A look counts a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
 _BATCH = 20_000
+_POOR_PAGES_SHARE = 0.1
 _ACCEPT_OLDER_AFTER = 2
 _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
@@ -108,8 +109,9 @@ class Settler:
             with self._warehouse.transaction(f"{self._entity.stream}.pull-back", self._lease) as tx:
                 marks.pull_back_marks(tx, self._entity, now=begun)
         while begun is not None:
+            waited = wait and self._wait_for_newest(begun)
             self._settle_due(total)
-            if not (wait and self._wait_for_next(begun)):
+            if not waited:
                 break
         with self._warehouse.reading() as tx:
             waiting = marks.count_marks(tx, self._entity)
@@ -137,11 +139,15 @@ class Settler:
             cost=meter.cost(),
         )
 
-    def _wait_for_next(self, begun: datetime) -> bool:
-        """Sleep until the next mark is due that this run found; False where there is none."""
+    def _wait_for_newest(self, begun: datetime) -> bool:
+        """Sleep until every mark that this run found is due; False where there is none.
+
+        The entries of one read of the feed are seen within seconds of each other. If their marks were looked at as they
+        fall due, the list pages that show many of them would be read again for each part.
+        """
         with self._warehouse.reading() as tx:
-            seen = marks.next_due(tx, self._entity)
-        if seen is None or seen > begun:
+            seen = marks.newest_seen(tx, self._entity, until=begun)
+        if seen is None:
             return False
         left = (seen + self._policy.staleness - self._client.server_floor()).total_seconds()
         self._clock.sleep(min(max(left, 0.0) + 0.01, self._policy.staleness_seconds + 1.0))
@@ -186,9 +192,13 @@ class Settler:
             largest = max(largest, len(page.rows))
             # A page must save more single reads than it costs; absence itself says nothing.
             poor = poor + 1 if len(hits) < 2 else 0
-            if not page.rows or len(page.rows) < largest or poor >= 2:
+            if not page.rows or len(page.rows) < largest or poor > self._patience(expected - shown):
                 break
         return shown
+
+    def _patience(self, left: Set[str]) -> float:
+        """Poor pages in a row that may be read on: few against the single reads that remain otherwise."""
+        return max(1.0, len(left) * _POOR_PAGES_SHARE)
 
     def _known_page_size(self) -> int:
         """Rows of the largest page of the last full pass: a shorter page of looks is the last one."""

@@ -162,10 +162,10 @@ def pull_back_marks(tx: Transaction, entity: Entity, *, now: datetime) -> int:
     return tx.execute(statement).rowcount
 
 
-def next_due(tx: Transaction, entity: Entity) -> datetime | None:
-    """`last_seen` of the oldest mark that has not failed yet, or None."""
-    statement = select(func.min(dirty.c.last_seen)).where(
-        dirty.c.entity_type == entity.singular, dirty.c.retry_at.is_(None)
+def newest_seen(tx: Transaction, entity: Entity, *, until: datetime) -> datetime | None:
+    """The greatest `last_seen`, not after `until`, of the marks that have not failed yet; None where there is none."""
+    statement = select(func.max(dirty.c.last_seen)).where(
+        dirty.c.entity_type == entity.singular, dirty.c.retry_at.is_(None), dirty.c.last_seen <= until
     )
     found: datetime | None = tx.scalar(statement)
     return found
