@@ -21,7 +21,7 @@ from rally_pipeline.sell.policy import SellPolicy
 from rally_pipeline.sell.results import DrainResult, SellStatus, SettleResult, TableStatus
 from rally_pipeline.sell.settle import Settler
 from rally_pipeline.sell.spending import Meter
-from rally_pipeline.sell.sweep import count_unresent, mark_unresent
+from rally_pipeline.sell.sweep import count_unresent, mark_undelivered, mark_unresent
 from rally_pipeline.sell.tables import ENTITY_TABLES, failed_objects, metadata, queue_items, suspects
 from rally_pipeline.warehouse.tables import quarantine
 from rally_pipeline.warehouse.values import instant_text, parse_instant
@@ -260,8 +260,9 @@ class SellMirror:
                 if not device.proven:
                     device = replace(device, proven=True)
                     device.save(tx)
+                page = int((tx.state(STREAM) or {}).get("page", 0))
+                mark_undelivered(tx, mark=page, seen=now)
                 if device.sweep:
-                    page = int((tx.state(STREAM) or {}).get("page", 0))
                     device, unresent, held = mark_unresent(tx, device, self._policy, mark=page, seen=now)
                 if not device.sweep:
                     landing.forget(tx, before=now, days=self._policy.retention_days)

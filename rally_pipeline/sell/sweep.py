@@ -55,6 +55,19 @@ def mark_unresent(
     return done, total, False
 
 
+def mark_undelivered(tx: Transaction, *, mark: int, seen: datetime) -> None:
+    """Mark stages that only their pipeline has shown, after a complete drain.
+
+    The device never had such a stage as an item of its own, so if it goes before it comes, nobody announces that.
+    """
+    stages = ENTITY_TABLES[Entity.STAGES]
+    kind = Entity.STAGES.singular
+    came = exists().where(queue_items.c.type == kind, queue_items.c.id == cast(stages.c.id, Text))
+    alone = and_(stages.c.revision.is_(None), stages.c["_deleted_at"].is_(None), ~came)
+    ids = [str(row[0]) for row in tx.rows(select(stages.c.id).where(alone))]
+    marks.open_marks(tx, suspects, [((kind, key), NOT_RESENT) for key in ids], mark=mark, seen=seen)
+
+
 def _is_unresent(entity: Entity, lineage: int) -> Any:
     table = ENTITY_TABLES[entity]
     key = cast(table.c.id, Text)

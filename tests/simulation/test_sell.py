@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.runner import Task, play
-from tests.simulation.script import Script, load, play_safely, workplace
+from tests.simulation.script import Event, Script, load, play_safely, workplace
 
 SYSTEM = load("sell")
 
@@ -35,3 +35,13 @@ def test_a_crashed_reference_sync_ends_equal(crashes: tuple[int, ...]) -> None:
         passage = SYSTEM.references["new-device"](folder, crashes)
     assert passage.differences == ()
     assert len(passage.steps) == len(crashes) + 1
+
+
+def test_a_stage_that_went_before_it_came_by_itself_goes() -> None:
+    """Found by seed 481: its pipeline had shown it, and nobody announces the end of what never came."""
+    events = (
+        Event("drain", {"crash": 35}),
+        Event("configure", {"count": 1, "seed": 4283504240}),
+    )
+    script = Script("sell", 481, {"objects": 33, "shuffle": True}, events)
+    assert play_safely(SYSTEM, script).problems == []
