@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.http.errors import Rejected
 from rally_pipeline.rally import deletes, marks
 from rally_pipeline.rally.changes import ChangeReader
 from rally_pipeline.rally.client import RallyClient
@@ -135,13 +136,21 @@ class RallyMirror:
             )
 
     def poll(self) -> ChangePoll:
-        """Look for new entries with one request; nothing is recorded. No request before the first extract."""
+        """Look for new entries with one request; nothing is recorded. No request before the first extract.
+
+        A feed that refuses the cursor's time gives the running hour without entries: it has to be read.
+        """
         meter = Meter(self.client, self._clock)
         state = self._feed_state()
         since = state.position or state.cursor
         if since is None:
             return ChangePoll(0, (), None, False, None, meter.cost())
-        page = self.client.changes(datetime.fromisoformat(since), limit=self.policy.feed_limit)
+        try:
+            page = self.client.changes(datetime.fromisoformat(since), limit=self.policy.feed_limit)
+        except Rejected:
+            # The feed may no longer reach back so far. A read finds out, and asks for a full extract then.
+            hour = floor_hour(self._clock.now())
+            return ChangePoll(0, (hour,), hour, True, datetime.fromisoformat(since), meter.cost())
         ids = [entry.id for entry in page.entries]
         known: set[int] = set()
         with self.warehouse.reading() as tx:

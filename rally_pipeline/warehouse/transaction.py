@@ -21,7 +21,10 @@ _OF_STREAM = sync_state.c.stream == sa.bindparam("of_stream")
 _GET_STATE = sa.select(sync_state.c.value).where(_OF_STREAM)
 _NEIGHBOURS_FROM = 20
 _SET_STATE = sync_state.update().where(_OF_STREAM)
-_INSERT_STATE: dict[str, Any] = {"sqlite": sqlite.insert(sync_state), "postgresql": postgresql.insert(sync_state)}
+_INSERT_STATE: dict[str, Any] = {
+    "sqlite": sqlite.insert(sync_state),
+    "postgresql": postgresql.insert(sync_state),
+}
 # Another process may insert the same stream's first state at the same moment.
 _PUT_STATE = {
     dialect: insert.on_conflict_do_update(

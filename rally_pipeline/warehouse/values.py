@@ -22,6 +22,7 @@ MAX_DECIMAL_DIGITS = 1_000
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _PLAIN_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,900})(?:\.[0-9]{0,90}[1-9])?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_decode_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 _sorted_json = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
@@ -145,8 +146,11 @@ def canonical_json(text: str) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """The Python object of a JSON text."""
-    return msgspec.json.decode(text)
+    """The Python object of a JSON text; floats are Decimals where one is beyond what a float can hold."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.ValidationError:
+        return _decode_exactly(text)
 
 
 def _clean_json(value: object) -> object:

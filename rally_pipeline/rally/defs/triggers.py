@@ -112,9 +112,8 @@ def find_demand(
     if ranges:
         named = ", ".join(map(str, ranges))
         runs = tuple(range_requests(ranges, settling=settling))
-        return Demand(
-            f"{poll.entries} new entries in {named}", f"read {named} up to {poll.latest}", runs, poll.latest
-        )
+        news = f"{poll.entries} new entries" if poll.entries else "the feed refuses the time of the last read"
+        return Demand(f"{news} in {named}", f"read {named} up to {poll.latest}", runs, poll.latest)
     return _demand_of_marks(mirror) if settling else Demand("no change since the last read (1 request)")
 
 

@@ -124,7 +124,9 @@ class World:
             if record["deal_id"] is None:
                 record["deal_id"] = int(self.create("deal", {}).id)
             if record["contact_id"] is None or self._is_taken(kind, record):
-                record["contact_id"] = int(self.create("contact", {}).id)  # a new contact has no association yet
+                record["contact_id"] = int(
+                    self.create("contact", {}).id
+                )  # a new contact has no association yet
         reference = (kind, object_id(kind, record))
         known = self.things.get(reference)
         if known is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from rally_pipeline.http.errors import ApiError, Rejected
+from rally_pipeline.http.errors import ApiError
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.tables import metadata
@@ -154,14 +154,7 @@ class History:
         self._operate([lambda: self.main.mirror.settle(Entity(entity), wait=wait)])
 
     def _do_poll(self) -> None:
-        self._operate([self._poll])
-
-    def _poll(self) -> None:
-        try:
-            self.main.mirror.poll()
-        except Rejected:
-            if self.settings["retention_answer"] != "error":
-                raise
+        self._operate([self.main.mirror.poll])
 
     def _do_verify(self, entity: str, heal: bool = True) -> None:
         self._operate([lambda: self.main.mirror.verify(Entity(entity), heal=heal)])
