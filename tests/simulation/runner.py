@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from tests.simulation.script import System, Verdict, load, play_safely
@@ -91,8 +93,20 @@ def in_workers(
     if workers <= 1 and hash_seed is None:
         yield from map(work, asked)
         return
-    with _hash_seed(hash_seed), multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(work, asked, chunksize=at_once)
+    # An executor, because a worker that dies breaks it with an error; a `Pool` would wait for the lost answer for ever.
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    with _hash_seed(hash_seed):
+        try:
+            heap = iter(asked)
+            shares = iter(lambda: list(islice(heap, at_once)), [])
+            for share in as_completed([executor.submit(_work_all, work, share) for share in shares]):
+                yield from share.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _work_all(work: Callable[[Asked], Answered], asked: list[Asked]) -> list[Answered]:
+    return [work(one) for one in asked]
 
 
 @contextmanager

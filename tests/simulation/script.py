@@ -22,6 +22,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -181,14 +182,20 @@ def load(name: str) -> System:
 def play_safely(system: System, script: Script) -> Verdict:
     """Play in a fresh folder; an exception that comes out is the verdict's problem."""
     with workplace() as folder:
+        # What the product logs about faults is not for the person who watches thousands of histories.
+        logging.disable(logging.CRITICAL)
         try:
             return system.play(script, folder)
-        except Exception as error:  # noqa: BLE001 - whatever comes out is what the history found
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever comes out is what the history found
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = (
                 f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno} {where.name})"
             )
             return Verdict([text], "", 0, 0, 0)
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 @contextmanager

@@ -191,11 +191,7 @@ class History:
         try:
             part()
         except Crash:
-            self.crashes += 1
-            self.main.restart()
-            if self._died_elsewhere:
-                self._died_elsewhere = False
-                self._move_leases_elsewhere()
+            self._recover()
             return False
         except ApiError as error:
             self._expect(self._disturbed, error)
@@ -204,6 +200,19 @@ class History:
         except WarehouseError as error:
             self._expect(self._failing_commits, error)
         return True
+
+    def _recover(self) -> None:
+        """A new process, which may die on its way, too."""
+        while True:
+            self.crashes += 1
+            try:
+                self.main.restart()
+                if self._died_elsewhere:
+                    self._move_leases_elsewhere()
+            except Crash:
+                continue
+            self._died_elsewhere = False
+            return
 
     def _move_leases_elsewhere(self) -> None:
         """Let the dead process be one of another host, whose death nobody can see: its leases have to run out."""
