@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
 MOST_NOTED = 200
+MOST_UNANSWERED = 3
+"""Lost triggers of other requests that one decision looks after."""
 
 
 def stream_of(sync_id: str) -> str:
@@ -139,6 +141,25 @@ class Intents:
             query = query.where(table.c.origin.in_(origins))
         with self._warehouse.reading() as transaction:
             return {str(run_id) for (run_id,) in transaction.rows(query)}
+
+    def unanswered(self, sync_id: str, *, besides: str, since: datetime) -> list[Intent]:
+        """Intents of other requests since that server time whose trigger was sent and not answered, newest first."""
+        table = tables.intents
+        query = (
+            select(table.c.request)
+            .where(
+                table.c.sync_id == sync_id,
+                table.c.state == State.SENDING.value,
+                table.c.noted_at >= since,
+                table.c.request != besides,
+            )
+            .order_by(table.c.noted_at.desc())
+            .limit(MOST_UNANSWERED)
+        )
+        with self._warehouse.reading() as transaction:
+            requests = [str(request) for (request,) in transaction.rows(query)]
+        found = [self.read(sync_id, request) for request in requests]
+        return [intent for intent in found if intent is not None]
 
     def newest_run(self, sync_id: str, *, since: datetime) -> str | None:
         """The run that the latest request since that server time got."""

@@ -24,9 +24,10 @@ from rally_pipeline.signalsmith.errors import (
     RunNotSucceeded,
     SignalSmithError,
     SyncGone,
+    TriggerUnknown,
 )
 from rally_pipeline.signalsmith.following import RunFollower, is_overdue, stuck
-from rally_pipeline.signalsmith.intents import Intents, State, stream_of
+from rally_pipeline.signalsmith.intents import MOST_UNANSWERED, Intents, State, stream_of
 from rally_pipeline.signalsmith.options import Ownership
 from rally_pipeline.signalsmith.records import Run, Sync
 from rally_pipeline.signalsmith.run_history import RunHistory
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 10.0
 _LEASE_MARGIN_SECONDS = 300.0
+_LOOKS = 4 + MOST_UNANSWERED
+"""Settle times that a decision can take: for its own lost triggers and those of others."""
 _UNLISTED_FOR = timedelta(minutes=10)
 """From noting an intent to the run in the list: longer than a trigger may take and a list may lag."""
 
@@ -126,14 +129,14 @@ class SyncRunner:
         if known is not None and known.run_id is not None:
             return _Decision(known.run_id, known.origin or ATTACHED)
         stream = stream_of(request.sync_id)
-        patience = policy.grace_seconds + 3 * policy.settle_seconds + _clock_change(request)
+        patience = policy.grace_seconds + _LOOKS * policy.settle_seconds + _clock_change(request)
         with self._warehouse.lease(
             stream, wait_seconds=patience, ttl_seconds=patience + _LEASE_MARGIN_SECONDS
         ) as lease:
             return self._decide_alone(request, policy, lease)
 
     def _decide_alone(self, request: RunRequest, policy: RunPolicy, lease: Lease) -> _Decision:
-        """The order matters: a trigger that may have been sent, a run to attach to, only then a trigger."""
+        """The order matters: triggers that may have been sent, a run to attach to, only then a trigger."""
         intent = self._intents.read(request.sync_id, request.key)
         if intent is not None and intent.run_id is not None:
             return _Decision(intent.run_id, intent.origin or ATTACHED)
@@ -142,6 +145,7 @@ class SyncRunner:
             adopted = self._trigger.adopt(intent, policy, lease)
             if adopted is not None:
                 return _Decision(adopted.id, ADOPTED)
+        self._settle_others(request, policy, lease)
         sync = self._read_sync(request)
         found, runs = self._find_run(request, sync, policy)
         found = found or self._unlisted(request, runs)
@@ -162,6 +166,18 @@ class SyncRunner:
             self._intents.write(refusal.intent.bound(live.id, ATTACHED), lease)
             return _Decision(live.id, ATTACHED, sync)
         return _Decision(run.id, origin, sync)
+
+    def _settle_others(self, request: RunRequest, policy: RunPolicy, lease: Lease) -> None:
+        """A trigger of another request whose answer was lost may have started a run that no list shows yet (RE5)."""
+        since = self._now() - _UNLISTED_FOR
+        for lost in self._intents.unanswered(request.sync_id, besides=request.key, since=since):
+            self._notice(
+                f"the answer to a trigger of request {lost.request} was lost: looking for its run first"
+            )
+            try:
+                self._trigger.adopt(lost, policy, lease)
+            except TriggerUnknown as error:
+                self._notice(str(error))
 
     def _read_sync(self, request: RunRequest) -> Sync:
         try:

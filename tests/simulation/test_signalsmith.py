@@ -37,6 +37,18 @@ FAILED_ONCE = {
         set list_lag_seconds 5
         do overtaken {"by": "somebody", "fault": "applied_500", "seconds": 2}
     """,
+    "a run of another request whose answer was lost, and that no list shows yet, was run beside": """
+        seed 93
+        set schedule "*/10 * * * *"
+        set scheduler false
+        set busy "queue"
+        set list_lag_seconds 20
+        set queue_seconds 2
+        set run_seconds 30
+        do manual {}
+        do tick {"crash": 34, "late": 0}
+        do manual {}
+    """,
     "a run that another request had attached to was not found again by its own": """
         seed 368
         do tick {"crash": 3, "late": 0}
