@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from random import Random
 import click
 
 from rally_pipeline.http.errors import ApiError
+from rally_pipeline.rally.deletes import MassDeleteSuspected
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.sandbox.application import Sandbox
@@ -38,11 +40,13 @@ from tests.simulation.storage import quick_storage
 
 DAY_SECONDS = 86_400
 CYCLE_SECONDS = 600
-RECORDS = 4_000
+RECORDS = 20_000
 CRASH_EVERY = 25
 """Cycles between two crashes."""
 BOUNDS = {"late_seconds": 40, "replica_lag_seconds": 20}
 POLICY = {"overlap_seconds": 120, "staleness_seconds": 30}
+_SAID = re.compile(r"rally-pipeline allow-deletes (\w+) (\d+)")
+"""What the person at the screen is told to do."""
 LASTING = frozenset({"unauthorized", "forbidden", "hidden", "always_429"})
 """Faults of an account, not of a request: a person has to act."""
 LYING = LYING_FAULTS | {"not_found_page"}
@@ -61,6 +65,8 @@ class Report:
     faults: int = 0
     crashes: int = 0
     failed_parts: int = 0
+    questions: int = 0
+    """Mass deletes that a person had to allow; the deletes of this account are real."""
     lost: int = 0
     """Rows and feed entries that are missing, and rows that are not as the source has them."""
     doubled: int = 0
@@ -180,6 +186,11 @@ class Soak:
         except (ApiError, SnapshotRequired, WarehouseError):
             self.report.failed_parts += 1
             return False
+        except MassDeleteSuspected as question:
+            self.report.questions += 1
+            entity, number = _SAID.findall(str(question))[0]
+            self.process.mirror.allow_deletes(Entity(entity), int(number))
+            return False
         return True
 
     def _read_everything(self) -> list[Callable[[], object]]:
@@ -296,7 +307,7 @@ def describe(report: Report) -> str:
         [
             f"{report.days:g} simulated days in {report.seconds:.0f} s: {report.changes:,} changes,"
             f" {report.cycles:,} cycles, {report.requests:,} requests, {report.faults:,} faults of"
-            f" {len(FAULT_NAMES)} kinds, {report.crashes} crashes, {report.failed_parts:,} parts that failed",
+            f" {len(FAULT_NAMES)} kinds, {report.crashes} crashes, {report.failed_parts:,} parts that failed, {report.questions} questions",
             f"lost {report.lost}, doubled {report.doubled}, repairs {report.repairs}, marks left {report.marks_left}",
             f"memory {', '.join(f'{mb:.0f}' for mb in report.memory_mb_by_day)} MB at the end of each day{growth}",
             f"open files {', '.join(map(str, files))}",
