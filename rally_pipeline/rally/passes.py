@@ -140,6 +140,8 @@ class ListPass:
         self._prefetch = prefetch
         self._steps_in_a_row = 0
         self._stalled = 0
+        self._furthest = self._state.offset
+        """Offset up to which pages were accepted: behind it, after steps back, nothing new is to be expected."""
 
     @property
     def state(self) -> PassState:
@@ -235,6 +237,9 @@ class ListPass:
         return repeated
 
     def _note_progress(self, page: PassPage, repeated: set[bytes]) -> None:
+        if page.offset < self._furthest:
+            return
+        self._furthest = page.offset
         repeats = page.received > self._overlap and len(repeated) == len(page.keys)
         self._stalled = self._stalled + 1 if repeats else 0
         if self._stalled >= _STALLED_PAGES:

@@ -307,7 +307,8 @@ def describe(report: Report) -> str:
         [
             f"{report.days:g} simulated days in {report.seconds:.0f} s: {report.changes:,} changes,"
             f" {report.cycles:,} cycles, {report.requests:,} requests, {report.faults:,} faults of"
-            f" {len(FAULT_NAMES)} kinds, {report.crashes} crashes, {report.failed_parts:,} parts that failed, {report.questions} questions",
+            f" {len(FAULT_NAMES)} kinds, {report.crashes} crashes, {report.failed_parts:,} parts that failed,"
+            f" {report.questions} questions",
             f"lost {report.lost}, doubled {report.doubled}, repairs {report.repairs}, marks left {report.marks_left}",
             f"memory {', '.join(f'{mb:.0f}' for mb in report.memory_mb_by_day)} MB at the end of each day{growth}",
             f"open files {', '.join(map(str, files))}",
