@@ -140,8 +140,6 @@ class ListPass:
         self._prefetch = prefetch
         self._steps_in_a_row = 0
         self._stalled = 0
-        self._furthest = self._state.offset
-        """Offset up to which pages were accepted: behind it, after steps back, nothing new is to be expected."""
 
     @property
     def state(self) -> PassState:
@@ -184,6 +182,7 @@ class ListPass:
         """The page, with the state moved past it; None, with the state moved back, if it has no anchor."""
         page = _page_of(answer, self._state)
         state = self._state
+        self._note_progress(page)
         repeated = self._find_repeated(page) if state.offset > 0 else set()
         if state.offset > 0 and not repeated:
             self._step_back(page.received)
@@ -233,15 +232,15 @@ class ListPass:
                         raise UnorderedList("unchanged rows changed places between two pages")
                     place_before = place
                     repeated.add(key)
-        self._note_progress(page, repeated)
         return repeated
 
-    def _note_progress(self, page: PassPage, repeated: set[bytes]) -> None:
-        if page.offset < self._furthest:
-            return
-        self._furthest = page.offset
-        repeats = page.received > self._overlap and len(repeated) == len(page.keys)
-        self._stalled = self._stalled + 1 if repeats else 0
+    def _note_progress(self, page: PassPage) -> None:
+        """A server that ignores the offset gives the same page again and again.
+
+        Rows that are all known are no sign of that: they were moved on by others that came in ahead of them.
+        """
+        same = page.received > self._overlap and self._anchors and self._anchors[-1].keys() == set(page.keys)
+        self._stalled = self._stalled + 1 if same else 0
         if self._stalled >= _STALLED_PAGES:
             raise EndlessList(
                 f"{_STALLED_PAGES} list pages in a row brought nothing new (offset {page.offset}):"
