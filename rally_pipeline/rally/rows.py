@@ -91,7 +91,7 @@ class PageWriter:
         # Also a record that is unchanged now may have been garbled in an answer before.
         if met and self._has_quarantined(tx):
             self._release(tx, [entity_id for entity_id in met if entity_id not in written.refused])
-        # Pages of a pass overlap by a few rows.
+        # Rows that looks wrote meanwhile are few.
         self._only_new = written.inserted > _MOSTLY * total
         return written
 
