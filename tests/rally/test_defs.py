@@ -15,6 +15,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlalchemy import delete, select
 
 from rally_pipeline.orchestration.cursor import RequestCursor
+from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.orchestration.windows import HOUR, hour_of, window_key
 from rally_pipeline.rally.client import RallyClient
 from rally_pipeline.rally.connection import open_mirror
@@ -26,6 +27,7 @@ from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.clock import SandboxClock
 from rally_pipeline.sandbox.server import SandboxServer
 from rally_pipeline.settings import Settings, load_settings
+from rally_pipeline.warehouse import Warehouse
 
 OVERLAP = 30
 FEED = dg.AssetKey(["rally_feed", "changes"])
@@ -463,8 +465,6 @@ def test_an_outage_skips_with_the_reason_and_a_wrong_key_is_a_failed_tick(office
 
 def test_a_tick_gives_up_long_before_dagster_ends_it(office, monkeypatch):
     """Dagster ends a tick after a minute and loses what it wanted to say."""
-    from rally_pipeline.orchestration.resources import WarehouseResource
-
     resource = RallyResource(api_url=office.settings.rally_api_url, api_key="rk")
     warehouse = WarehouseResource(url=office.settings.warehouse)
     with resource.mirror(warehouse, tick=True) as mirror:
@@ -512,8 +512,6 @@ def test_an_hour_closed_by_the_read_of_a_later_one_is_still_shown_as_read(yester
 
 def test_every_option_of_the_resource_arrives_in_the_engine(monkeypatch, tmp_path):
     """Each value differs from its default: an option that is read nowhere would go unnoticed otherwise."""
-    from rally_pipeline.orchestration.resources import WarehouseResource
-
     for name in ("RALLY_API_URL", "RALLY_API_KEY", "WAREHOUSE_URL"):
         monkeypatch.delenv(name, raising=False)
     resource = RallyResource(
@@ -530,6 +528,43 @@ def test_every_option_of_the_resource_arrives_in_the_engine(monkeypatch, tmp_pat
         assert "other.rallycrm.example" in repr(mirror.client.http)
     assert (tmp_path / "other.db").exists()
     assert "rk_other" not in repr(resource)
+
+
+@pytest.fixture
+def openings(monkeypatch) -> list[Warehouse]:
+    """Every warehouse that is opened from here on."""
+    found: list[Warehouse] = []
+    open_one = Warehouse.open
+
+    def remember(*args: Any, **options: Any) -> Warehouse:
+        found.append(open_one(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(Warehouse, "open", remember)
+    return found
+
+
+def is_closed(warehouse: Warehouse) -> bool:
+    return warehouse._sessions.engine.pool.checkedin() == 0
+
+
+def test_the_steps_of_a_run_open_the_warehouse_once_and_close_it(office, openings):
+    office.fill()
+    openings.clear()
+    assert office.run("rally_incremental", partition_key=running_hour()).success
+    (opened,) = openings
+    assert is_closed(opened)
+
+
+def test_after_a_failure_the_next_step_opens_the_warehouse_afresh(office, openings):
+    resource = RallyResource(api_url=office.settings.rally_api_url, api_key="rk")
+    warehouse = WarehouseResource(url=office.settings.warehouse)
+    with suppress(ValueError), resource.mirror(warehouse):
+        raise ValueError
+    assert is_closed(openings[0])
+    with resource.mirror(warehouse) as mirror:
+        assert mirror.coverage().base is None
+    assert len(openings) == 2
 
 
 def test_the_log_of_the_feed_keeps_every_entry_once(office):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rally_pipeline.http.transport import Limits
     from rally_pipeline.rally.client import RallyClient
     from rally_pipeline.rally.mirror import RallyMirror
+    from rally_pipeline.warehouse import Warehouse
 
 
 class TickBounds(TypedDict):
@@ -32,7 +33,8 @@ PATIENCE_SECONDS = 30.0
 class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """One Rally tenant and how it is mirrored.
 
-    The steps of a run share one client: its connection, what it knows of the server's clock, and of the rate limit.
+    The steps of a run share one client (its connection, what it knows of the server's clock and of the rate limit) and
+    one open warehouse.
     """
 
     api_url: str = Field(description="Base URL, e.g. https://acme.rallycrm.io/api/v1")
@@ -52,6 +54,7 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
 
     _client: "RallyClient | None" = PrivateAttr(default=None)
+    _warehouse: "Warehouse | None" = PrivateAttr(default=None)
 
     @staticmethod
     def of(settings: Settings) -> "RallyResource":
@@ -88,17 +91,34 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             WarehouseError, SettingsError: one line says what is wrong.
         """
         from rally_pipeline.rally.client import connect
-        from rally_pipeline.rally.connection import open_mirror
-        from rally_pipeline.rally.mirror import no_progress
+        from rally_pipeline.rally.mirror import MirrorPolicy, RallyMirror, no_progress
 
         settings = self.settings(warehouse)
         if self._client is None:
             self._client = connect(settings, **_tick_bounds()) if tick else connect(settings)
-        progress = step_progress(log) if log is not None else no_progress
-        with open_mirror(
-            settings, client=self._client, progress=progress, patience_seconds=PATIENCE_SECONDS
-        ) as mirror:
-            yield mirror
+        with self._open(settings) as opened:
+            yield RallyMirror(
+                opened,
+                self._client,
+                MirrorPolicy.of(settings),
+                progress=step_progress(log) if log is not None else no_progress,
+                patience_seconds=PATIENCE_SECONDS,
+            )
+
+    @contextmanager
+    def _open(self, settings: Settings) -> "Iterator[Warehouse]":
+        """The warehouse with Rally's tables; stays open for the next step unless something went wrong."""
+        from rally_pipeline.rally.tables import metadata
+        from rally_pipeline.warehouse import Warehouse
+
+        try:
+            if self._warehouse is None:
+                self._warehouse = Warehouse.open(settings.warehouse, schema=settings.warehouse_schema)
+                self._warehouse.create_tables(metadata)
+            yield self._warehouse
+        except BaseException:
+            self._close_warehouse()
+            raise
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the connections at the end of the run or tick."""
@@ -106,6 +126,12 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self._client is not None:
             self._client.http.close()
             self._client = None
+        self._close_warehouse()
+
+    def _close_warehouse(self) -> None:
+        if self._warehouse is not None:
+            self._warehouse.close()
+            self._warehouse = None
 
 
 def _tick_bounds() -> "TickBounds":
