@@ -1,8 +1,11 @@
 """Hours as partitions: keys, ranges, and what a run request says."""
 
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
+import pytest
+from dagster._serdes import serialize_value
 
 from rally_pipeline.orchestration.windows import (
     WindowRange,
@@ -12,6 +15,7 @@ from rally_pipeline.orchestration.windows import (
     window_key,
     window_start,
 )
+from rally_pipeline.settings import FEED_START_FORMAT
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -29,6 +33,42 @@ def test_a_key_and_its_hour_are_each_others_inverse():
 def test_an_instant_of_another_zone_falls_into_its_utc_hour():
     zoned = datetime.fromisoformat("2026-03-02T23:30:00-05:00")
     assert window_key(hour_of(zoned)) == "2026-03-03-04:00"
+
+
+def dagsters_own(start: datetime) -> dg.HourlyPartitionsDefinition:
+    return dg.HourlyPartitionsDefinition(
+        start_date=start, timezone="UTC", fmt=FEED_START_FORMAT, end_offset=1
+    )
+
+
+@pytest.mark.parametrize("start", [START, START.replace(minute=20), at(8), at(9), at(10), at(23)])
+def test_the_hours_are_listed_as_dagster_lists_them(start):
+    with dg.partition_loading_context(effective_dt=at(9, 17)):
+        assert hourly_partition(start).get_partition_keys() == list(dagsters_own(start).get_partition_keys())
+    later = at(12)
+    assert hourly_partition(START).get_partition_keys(later) == list(
+        dagsters_own(START).get_partition_keys(later)
+    )
+
+
+def test_the_hours_are_equal_to_dagsters_own_and_stored_alike():
+    ours, theirs = hourly_partition(START), dagsters_own(START)
+    assert (ours, hash(ours)) == (theirs, hash(theirs))
+    assert ours.get_serializable_unique_identifier() == theirs.get_serializable_unique_identifier()
+    with dg.partition_loading_context(effective_dt=at(9)):
+        subsets = [found.subset_with_all_partitions().to_serializable_subset() for found in (ours, theirs)]
+    assert subsets[0] == subsets[1]
+    assert serialize_value(subsets[0]) == serialize_value(subsets[1])
+
+
+def test_ten_years_of_hours_are_listed_in_a_moment():
+    """Dagster's own way takes a second, and each step that stands on the feed lists them."""
+    with dg.partition_loading_context(effective_dt=START.replace(year=START.year + 10)):
+        keys = hourly_partition(START)
+        keys.get_partition_keys()
+        begun = time.perf_counter()
+        assert len(keys.get_partition_keys()) > 87_000
+    assert time.perf_counter() - begun < 0.5
 
 
 def test_the_running_hour_is_a_partition_and_the_next_one_is_not():
