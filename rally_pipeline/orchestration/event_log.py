@@ -21,7 +21,7 @@ from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from sqlalchemy import Connection, Engine
 from sqlalchemy.event import listen
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool
 
 MOST_RUNS_OPEN = 8
 """Each is a database of its own; services that show many runs close the ones looked at longest ago."""
@@ -50,36 +50,37 @@ class KeptOpenEventLog(SqliteEventLogStorage):
     """One connection for the index and each recent run; Dagster's own lock admits one thread at a time."""
 
     def __init__(self, base_dir: str) -> None:
-        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._open: OrderedDict[str, Connection] = OrderedDict()
         self._tables: set[str] = set()
         super().__init__(base_dir)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock, self._engine(shard).begin() as connection:
-            yield connection
+        with self._db_lock:
+            connection = self._connection(shard)
+            with connection.begin():
+                yield connection
+
+    def _connection(self, shard: str) -> Connection:
+        if shard not in self._initialized_dbs:
+            self._initdb(self._engine(shard))
+            self._initialized_dbs.add(shard)
+        if shard not in self._open:
+            self._open[shard] = self._engine(shard).connect()
+        self._open.move_to_end(shard)
+        self._close_oldest()
+        return self._open[shard]
 
     def _engine(self, shard: str) -> Engine:
-        if shard not in self._initialized_dbs:
-            # Dagster sets a database up through two connections at once.
-            self._initdb(self._new_engine(shard, poolclass=NullPool))
-            self._initialized_dbs.add(shard)
-        if shard not in self._engines:
-            self._engines[shard] = self._new_engine(shard, poolclass=QueuePool, pool_size=1, max_overflow=0)
-        self._engines.move_to_end(shard)
-        self._close_oldest()
-        return self._engines[shard]
-
-    def _new_engine(self, shard: str, **pool: Any) -> Engine:
         arguments = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
-        engine = create_engine(self.conn_string_for_shard(shard), connect_args=arguments, **pool)
+        engine = create_engine(self.conn_string_for_shard(shard), poolclass=NullPool, connect_args=arguments)
         listen(engine, "connect", _commit_without_waiting)
         return engine
 
     def _close_oldest(self) -> None:
-        runs = [shard for shard in self._engines if shard != INDEX_SHARD_NAME]
+        runs = [shard for shard in self._open if shard != INDEX_SHARD_NAME]
         for shard in runs[:-MOST_RUNS_OPEN]:
-            self._engines.pop(shard).dispose()
+            self._open.pop(shard).close()
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Store it; whoever follows the run is told."""
@@ -105,8 +106,8 @@ class KeptOpenEventLog(SqliteEventLogStorage):
 
     def _close(self) -> None:
         with self._db_lock:
-            while self._engines:
-                self._engines.popitem()[1].dispose()
+            while self._open:
+                self._open.popitem()[1].close()
 
 
 def _commit_without_waiting(connection: Any, _record: Any) -> None:
