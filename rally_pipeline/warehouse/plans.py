@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -60,6 +60,18 @@ class Plan:
     guard_of: Callable[[Row], Value] | None
     content_of: Callable[[Row], Row]
     """The values of the compared columns."""
+    clean: bool = False
+    """The texts of the rows are known to hold neither U+0000 nor lone surrogates."""
+
+    @cached_property
+    def nullable(self) -> tuple[int, ...]:
+        """Places of the columns that are NULL where a statement leaves them out."""
+        described = [self.table.columns[name] for name in self.columns]
+        return tuple(
+            place
+            for place, column in enumerate(described)
+            if column.nullable and not column.primary_key and column.server_default is None
+        )
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -114,7 +126,12 @@ def primary_key(table: sa.Table) -> tuple[str, ...]:
 
 @lru_cache(maxsize=512)
 def plan_rows(
-    table: sa.Table, columns: tuple[str, ...], guard: str | None = None, touch: frozenset[str] = frozenset()
+    table: sa.Table,
+    columns: tuple[str, ...],
+    guard: str | None = None,
+    touch: frozenset[str] = frozenset(),
+    *,
+    clean: bool = False,
 ) -> Plan:
     """Check the columns against the table and work the plan out.
 
@@ -145,6 +162,7 @@ def plan_rows(
         key_of=itemgetter(*(positions[name] for name in keys)),
         guard_of=itemgetter(positions[guard]) if guard is not None else None,
         content_of=_tuple_getter(compared),
+        clean=clean,
     )
 
 

@@ -159,12 +159,13 @@ class PostgresBulk:
             ).fetchall()
         return _split_keys(table, columns, found)
 
-    def near(self, table: sa.Table, columns: Sequence[str], key: Key, limit: int) -> list[tuple[Key, Row]]:
-        """The row with this key and up to `limit` rows that lie behind it; nothing if it is not stored."""
-        bound = [key] if len(primary_key(table)) == 1 else [*key]
+    def near(self, table: sa.Table, column: str, key: Key, limit: int) -> dict[Key, Any]:
+        """`column` of the row with this key and of up to `limit` rows behind it; nothing if it is not stored."""
+        if len(primary_key(table)) > 1:
+            return {}
         with _spoken():
-            found = self._driver.execute(statements.near(table, tuple(columns)), [*bound, limit]).fetchall()
-        return _split_keys(table, columns, found)
+            found = self._driver.execute(statements.near(table, column), [key, limit]).fetchall()
+        return dict(found)
 
     def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]:
         """See `Transaction.live_keys`."""

@@ -129,14 +129,12 @@ def fetch(table: sa.Table, columns: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=512)
-def near(table: sa.Table, columns: tuple[str, ...]) -> str:
+def near(table: sa.Table, column: str) -> str:
     """Rows by their place in the table: those that one page brought lie together until they are changed."""
-    keys = primary_key(table)
-    match = " AND ".join(f"{quote(name)} = %s::{column_type(table, name)}" for name in keys)
-    first = f"(SELECT ctid FROM {quote(table.name)} WHERE {match})"
-    return (
-        f"SELECT {neutral(table, (*keys, *columns))} FROM {quote(table.name)} WHERE ctid >= {first} LIMIT %s"
-    )
+    (key,) = primary_key(table)
+    name = quote(table.name)
+    first = f"(SELECT ctid FROM {name} WHERE {quote(key)} = %s::{column_type(table, key)})"
+    return f"SELECT {neutral(table, (key, column))} FROM {name} WHERE ctid >= {first} LIMIT %s"
 
 
 @lru_cache(maxsize=512)

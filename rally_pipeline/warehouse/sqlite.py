@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter, length_hint
 from pathlib import Path
@@ -33,10 +33,12 @@ from rally_pipeline.warehouse.plans import (
     refusal,
 )
 from rally_pipeline.warehouse.quoting import quote_always
-from rally_pipeline.warehouse.types import Boolean
+from rally_pipeline.warehouse.types import BigInteger, Boolean, Text
 
-CHECK_SECONDS = 0.1
+CHECK_SECONDS = 0.05
 _ALL_NEW = "rally_all_new"
+_MANY_ROWS = 50
+_decode_numbers = msgspec.json.Decoder(dict[str, int | None]).decode
 _quote = sqlite_dialect.dialect().identifier_preparer.quote_identifier
 
 
@@ -137,7 +139,7 @@ def create_engine(file: Path, lock_wait_seconds: float) -> sa.Engine:
 
 
 def check_file(connection: sa.Connection, file: Path) -> None:
-    """Run SQLite's quick check, for at most a quarter of a second.
+    """Run SQLite's quick check, for at most `CHECK_SECONDS`.
 
     Raises:
         WarehouseDamaged: the check found damage.
@@ -177,8 +179,8 @@ class SqliteBulk:
         if inserted + len(rejected) < len(batch):
             refused = {id(row) for row, _ in rejected}
             fresh, changed, older = self._sort(plan, [row for row in batch if id(row) not in refused])
-            new = self._write_each(plan, _upsert_sql(plan), fresh)
-            old = self._write_each(plan, _upsert_sql(plan), changed)
+            new = self._write_each(plan, _upsert_sql, fresh)
+            old = self._write_each(plan, _upsert_sql, changed)
             inserted += len(fresh) - len(new)
             updated = len(changed) - len(old)
             rejected = [*rejected, *new, *old]
@@ -200,7 +202,7 @@ class SqliteBulk:
         if not self._all_new.get(plan.table.name):
             return 0, []
         before = self._driver.total_changes
-        rejected = self._write_each(plan, _insert_absent_sql(plan), batch)
+        rejected = self._write_each(plan, _insert_absent_sql, batch)
         return self._driver.total_changes - before, rejected
 
     def _sort(self, plan: Plan, batch: Sequence[Row]) -> tuple[Sequence[Row], list[Row], list[Key]]:
@@ -235,7 +237,7 @@ class SqliteBulk:
         first = plan.first_of_each(rows)
         found = {key for key, _ in self.fetch(plan.table, (), list(first))}
         fresh = [row for key, row in first.items() if key not in found]
-        rejected = self._write_each(plan, _insert_sql(plan), fresh)
+        rejected = self._write_each(plan, _insert_sql, fresh)
         if rejected:
             raise refusal(plan, *rejected[0])
         return fresh
@@ -247,11 +249,20 @@ class SqliteBulk:
         cursor = self._driver.execute(_fetch_sql(table, tuple(columns)), (_key_list(keys),))
         return _split_keys(table, columns, cursor.fetchall())
 
-    def near(self, table: sa.Table, columns: Sequence[str], key: Key, limit: int) -> list[tuple[Key, Row]]:
-        """The row with this key and up to `limit` rows written after it; nothing if it is not stored."""
-        bound = (key,) if len(primary_key(table)) == 1 else tuple(key)
-        cursor = self._driver.execute(_near_sql(table, tuple(columns)), (*bound, limit))
-        return _split_keys(table, columns, cursor.fetchall())
+    def near(self, table: sa.Table, column: str, key: Key, limit: int) -> dict[Key, Any]:
+        """`column` of the row with this key and of up to `limit` rows written after it; nothing if it is not stored.
+
+        As one JSON text: its rows are read without holding up Python's other threads. Only numbers by a text key.
+        """
+        (own,) = table.primary_key.columns if len(table.primary_key.columns) == 1 else (None,)
+        if (
+            own is None
+            or not isinstance(own.type, Text)
+            or not isinstance(table.columns[column].type, BigInteger)
+        ):
+            return {}
+        (text,) = self._driver.execute(_near_sql(table, column), (key, limit)).fetchone()
+        return _decode_numbers(text)
 
     def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]:
         """See `Transaction.live_keys`."""
@@ -276,14 +287,17 @@ class SqliteBulk:
         bound = (_key_list(keys),) if at is None else (at, _key_list(keys))
         return self._driver.execute(_delete_sql(table, at is not None), bound).rowcount
 
-    def _write_each(self, plan: Plan, sql: str, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    def _write_each(
+        self, plan: Plan, statement: Callable[[Plan, tuple[str, ...]], str], rows: Sequence[Row]
+    ) -> list[tuple[Row, str]]:
         """Write row by row in C; a refused row is noted and the rest goes on (a failed statement undoes itself)."""
         rejected: list[tuple[Row, str]] = []
-        if _may_be_unstorable(rows):
+        if not plan.clean and _may_be_unstorable(rows):
             problems = [check_row(plan, row) for row in rows]
             rejected = [(row, why) for row, why in zip(rows, problems, strict=True) if why is not None]
             rows = [row for row, why in zip(rows, problems, strict=True) if why is None]
-        remaining = iter(rows)
+        columns, filled = _without_empty_columns(plan, rows)
+        sql, remaining = statement(plan, columns), iter(filled)
         while True:
             try:
                 self._driver.executemany(sql, remaining)
@@ -295,6 +309,28 @@ class SqliteBulk:
                 rejected.append((row, check_row(plan, row) or reason))
             else:
                 return rejected
+
+
+def _without_empty_columns(plan: Plan, rows: Sequence[Row]) -> tuple[tuple[str, ...], Sequence[Row]]:
+    """The columns with a value in any of many rows, and the rows in these alone.
+
+    Left out, a column is NULL all the same, and the driver needs longer to bind a NULL than a text.
+    """
+    if len(rows) < _MANY_ROWS or {*map(len, rows)} != {len(plan.columns)}:
+        return plan.columns, rows
+    nulls = [place for place in plan.nullable if rows[0][place] is None]
+    if not nulls:
+        return plan.columns, rows
+    pick = itemgetter(*nulls, 0)
+    empty = {
+        place
+        for place, column in zip(nulls, zip(*map(pick, rows), strict=True), strict=False)
+        if column.count(None) == len(rows)
+    }
+    filled = [place for place in range(len(plan.columns)) if place not in empty]
+    if not empty or len(filled) < 2:
+        return plan.columns, rows
+    return tuple(plan.columns[place] for place in filled), [*map(itemgetter(*filled), rows)]
 
 
 def _may_be_unstorable(rows: Sequence[Row]) -> bool:
@@ -351,12 +387,13 @@ def _fetch_sql(table: sa.Table, columns: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=512)
-def _near_sql(table: sa.Table, columns: tuple[str, ...]) -> str:
-    keys = primary_key(table)
-    match = " AND ".join(f"{_quote(name)} = ?" for name in keys)
-    name = _quote(table.name)
-    first = f"(SELECT rowid FROM {name} WHERE {match})"
-    return f"SELECT {_names((*keys, *columns))} FROM {name} WHERE rowid >= {first} ORDER BY rowid LIMIT ?"
+def _near_sql(table: sa.Table, column: str) -> str:
+    name, key = _quote(table.name), _quote(primary_key(table)[0])
+    first = f"(SELECT rowid FROM {name} WHERE {key} = ?)"
+    rows = (
+        f"SELECT {key} AS k, {_quote(column)} AS v FROM {name} WHERE rowid >= {first} ORDER BY rowid LIMIT ?"
+    )
+    return f"SELECT json_group_object(k, v) FROM ({rows})"
 
 
 @lru_cache(maxsize=512)
@@ -384,19 +421,20 @@ def _delete_sql(table: sa.Table, soft: bool) -> str:
 
 
 @lru_cache(maxsize=512)
-def _insert_sql(plan: Plan) -> str:
-    marks = ", ".join("?" * len(plan.columns))
-    return f"INSERT INTO {_quote(plan.table.name)} ({_names(plan.columns)}) VALUES ({marks})"
+def _insert_sql(plan: Plan, columns: tuple[str, ...]) -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {_quote(plan.table.name)} ({_names(columns)}) VALUES ({marks})"
 
 
 @lru_cache(maxsize=512)
-def _insert_absent_sql(plan: Plan) -> str:
-    return f"{_insert_sql(plan)} ON CONFLICT ({_names(plan.keys)}) DO NOTHING"
+def _insert_absent_sql(plan: Plan, columns: tuple[str, ...]) -> str:
+    return f"{_insert_sql(plan, columns)} ON CONFLICT ({_names(plan.keys)}) DO NOTHING"
 
 
 @lru_cache(maxsize=512)
-def _upsert_sql(plan: Plan) -> str:
-    base = f"{_insert_sql(plan)} ON CONFLICT ({_names(plan.keys)}) DO"
+def _upsert_sql(plan: Plan, columns: tuple[str, ...]) -> str:
+    """A column of the plan that is not among `columns` becomes NULL."""
+    base = f"{_insert_sql(plan, columns)} ON CONFLICT ({_names(plan.keys)}) DO"
     changes = [f"{_quote(name)} = excluded.{_quote(name)}" for name in plan.assigned]
     changes += [f"{_quote(name)} = NULL" for name in plan.marks]
     return f"{base} UPDATE SET {', '.join(changes)}" if changes else f"{base} NOTHING"

@@ -47,9 +47,7 @@ class Bulk(Protocol):
         self, table: sa.Table, columns: Sequence[str], keys: Sequence[Key]
     ) -> list[tuple[Key, Row]]: ...
 
-    def near(
-        self, table: sa.Table, columns: Sequence[str], key: Key, limit: int
-    ) -> list[tuple[Key, Row]]: ...
+    def near(self, table: sa.Table, column: str, key: Key, limit: int) -> dict[Key, Any]: ...
 
     def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]: ...
 
@@ -140,6 +138,7 @@ class Transaction:
         *,
         guard: str | None = None,
         touch: Sequence[str] = (),
+        clean: bool = False,
     ) -> UpsertResult:
         """Insert or update `rows` by primary key; rows that are equal to what is stored cost no write.
 
@@ -150,12 +149,13 @@ class Transaction:
         with `_deleted_at` that is not among `columns`: writing a row brings it back to life.
 
         Rows that the database refuses do not disturb the others; they come back in `rejected` with a reason
-        that names the column and never the value.
+        that names the column and never the value. `clean` vouches that no text holds U+0000 or a lone surrogate
+        (`values.clean_text`), which saves looking for them.
 
         Raises:
             ValueError: columns, guard or key do not fit the table.
         """
-        plan = plan_rows(table, tuple(columns), guard, frozenset(touch))
+        plan = plan_rows(table, tuple(columns), guard, frozenset(touch), clean=clean)
         return self._bulk.upsert(plan, rows) if rows else UpsertResult()
 
     def insert_new(
@@ -188,9 +188,9 @@ class Transaction:
         """
         if len(keys) < _NEIGHBOURS_FROM:
             return {key: row[0] for key, row in self._bulk.fetch(table, (column,), keys)}
-        wanted = set(keys)
-        beside = self._bulk.near(table, (column,), keys[0], len(keys))
-        found = {key: row[0] for key, row in beside if key in wanted}
+        found = self._bulk.near(table, column, keys[0], len(keys))
+        if not found.keys() <= (wanted := set(keys)):
+            found = {key: value for key, value in found.items() if key in wanted}
         if len(found) < len(wanted):
             missing = [key for key in keys if key not in found] if found else keys
             found.update((key, row[0]) for key, row in self._bulk.fetch(table, (column,), missing))

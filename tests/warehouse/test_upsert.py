@@ -42,6 +42,21 @@ def test_new_rows_are_inserted_and_read_back_as_they_were_given(store: Warehouse
     assert stored(store) == {"a": rows[0], "b": rows[1]}
 
 
+def test_columns_that_are_empty_in_a_whole_batch_become_null(store: Warehouse) -> None:
+    upsert(store, *(person(f"k{n}") for n in range(100)))
+    empty = {"email": None, "wealth": None, "tags": None}
+    rows = [person(f"k{n}", **empty, age=None if n else 7) for n in range(120)]
+    assert upsert(store, *rows) == UpsertResult(inserted=20, updated=100)
+    assert stored(store) == {row[0]: row for row in rows}
+
+
+def test_the_bad_rows_of_a_large_batch_come_back_as_they_were_given(store: Warehouse) -> None:
+    rows = [person(f"k{n}", email=None, age=2**63 if n % 40 == 7 else n) for n in range(100)]
+    result = upsert(store, *rows)
+    assert [row for row, _ in result.rejected] == [rows[7], rows[47], rows[87]]
+    assert result.inserted == 97
+
+
 def test_redelivered_rows_change_nothing_and_cost_no_write(store: Warehouse) -> None:
     rows = [person(f"k{n}") for n in range(50)]
     upsert(store, *rows)
@@ -192,6 +207,17 @@ def test_versions_come_back_for_stored_keys_only(store: Warehouse) -> None:
         assert found == {f"k{n}": n for n in range(0, 1_000, 2)}
         assert tx.versions(people, []) == {}
         assert tx.versions(people, ["k1"], "updated_at") == {"k1": instant(0)}
+        many = [f"k{n}" for n in range(500, 600)]
+        assert tx.versions(people, many, "updated_at") == dict.fromkeys(many, instant(0))
+
+
+def test_versions_are_exact_whatever_stands_beside_the_keys(store: Warehouse) -> None:
+    numbers = [-(2**63), 2**63 - 1, 2**53 + 1, None, 0]
+    keys = [f'"{n}\\ \n{"é😀"}' for n in range(100)]
+    upsert(store, *(person(key, _version=numbers[n % 5]) for n, key in enumerate(keys)))
+    with store.reading() as tx:
+        found = tx.versions(people, keys[10:90:2])
+    assert found == {keys[n]: numbers[n % 5] for n in range(10, 90, 2)}
 
 
 def test_scan_yields_every_row_once_in_bytewise_key_order(store: Warehouse) -> None:
