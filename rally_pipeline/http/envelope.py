@@ -127,7 +127,7 @@ def _json_text(response: Response) -> bytes:
     if text[:1] not in (b"[", b"{"):
         kind = "HTML or XML" if text[:1] == b"<" else "something else"
         raise bad_answer(response, f"{kind} instead of a JSON list or object", quote=True)
-    if text.count(b",") > _MOST_ELEMENTS:
+    if len(text) > _MOST_ELEMENTS and text.count(b",") > _MOST_ELEMENTS:
         raise bad_answer(response, f"more than {_MOST_ELEMENTS} elements")
     if not text.isascii():
         try:

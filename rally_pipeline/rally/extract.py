@@ -1,13 +1,14 @@
 """Full extract of one entity: every row that exists is received, rows that were not met are marked, never deleted.
 
-Each page is one transaction: rows, what the pass has met, and where it goes on. A crash at any point repeats at most
-one page. Rows with an open mark are not written (a look decides about them), and a row older than the stored one is
-marked instead of written.
+A transaction takes a page, or the few that came while the one before was being committed: rows, what the pass has
+met, and where it goes on. A crash at any point repeats at most those. Rows with an open mark are not written (a look
+decides about them), and a row older than the stored one is marked instead of written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import ensure_base, lift_requirement
 from rally_pipeline.rally.invariants import OpenMarks, PassCoverage, check_base, check_resumable
 from rally_pipeline.rally.marks import Hint
+from rally_pipeline.rally.page_rows import PageRows, without_repeats
 from rally_pipeline.rally.passes import (
     Anchors,
     ListPass,
@@ -31,6 +33,7 @@ from rally_pipeline.rally.passes import (
     unpack_anchors,
 )
 from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.read_ahead import in_batches
 from rally_pipeline.rally.records import DecodedRows, RecordDecoder
 from rally_pipeline.rally.results import ExtractResult
 from rally_pipeline.rally.rows import PageWriter
@@ -126,9 +129,10 @@ class Extract:
         self._coverage = PassCoverage(
             overlap=self._policy.page_overlap, anchors=anchors, largest=current.state.largest
         )
-        for page in self._pages(current, anchors):
-            self._commit(current, page)
-            self._progress(self._entity.stream, current.state.received, None)
+        with closing(self._batches(current, anchors)) as batches:
+            for pages in batches:
+                self._commit(current, pages)
+                self._progress(self._entity.stream, current.state.received, None)
         tally = self._tally
         return ExtractResult(
             entity=self._entity.value,
@@ -167,26 +171,29 @@ class Extract:
             )
         return current
 
-    def _pages(self, current: _Pass, anchors: list[Anchors]) -> Iterator[PassPage]:
+    def _batches(self, current: _Pass, anchors: list[Anchors]) -> Generator[list[PassPage]]:
+        """The pages that one transaction takes."""
         if current.ordered:
             reader = ListPass(
                 self._fetch,
                 overlap=self._policy.page_overlap,
                 state=current.state,
                 anchors=anchors,
-                prefetch=self._policy.prefetch,
                 decode_ahead=self._decode_ahead,
             )
             try:
-                yield from reader.pages()
+                yield from in_batches(
+                    reader.pages(), most=self._policy.commit_pages, ahead=self._policy.prefetch
+                )
             except UnorderedList:
                 current.ordered = False
                 current.state = reader.state
             else:
                 return
-        yield from read_unordered(
+        for page in read_unordered(
             self._fetch, state=current.state, agreement=self._policy.unordered_agreement
-        )
+        ):
+            yield [page]
 
     def _fetch(self, offset: int) -> ListPage:
         """A page; asked for again where a row has no id, since a garbled answer would hide a record from the pass."""
@@ -219,59 +226,63 @@ class Extract:
             rows = tx.rows(statement)
         return [unpack_anchors(keys, versions) for keys, versions in reversed(rows)]
 
-    def _commit(self, current: _Pass, page: PassPage) -> None:
-        synced_at = instant_text(page.begun)
-        current.state = page.after
+    def _commit(self, current: _Pass, pages: Sequence[PassPage]) -> None:
+        last = pages[-1]
         with self._warehouse.transaction(f"{self._entity.stream}.page", self._lease) as tx:
             stored = tx.state(self._entity.stream) or {}
-            check_resumable(stored.get("pass"), current.generation, page.after.pages)
-            if page.offset == 0:
-                check_tenant(tx, page.rows[:1])
-            if current.ordered:
-                self._coverage.check(page)
-            self._write_rows(tx, page, synced_at)
-            tx.execute(
-                extract_pages.insert(),
-                {
-                    "entity_type": self._entity.singular,
-                    "generation": current.generation,
-                    "page": page.after.pages,
-                    "page_offset": page.offset,
-                    "row_keys": page.packed_keys(),
-                    "row_versions": page.packed_versions(),
-                },
-            )
-            if page.last:
-                self._finish(tx, current, page, stored)
+            check_resumable(stored.get("pass"), current.generation, pages[0].after.pages)
+            current.state = last.after
+            for page in pages:
+                if page.offset == 0:
+                    check_tenant(tx, page.rows[:1])
+                if current.ordered:
+                    self._coverage.check(page)
+            self._write_pages(tx, pages)
+            tx.execute(extract_pages.insert(), [self._bookkeeping(current, page) for page in pages])
+            if last.last:
+                self._finish(tx, current, last, stored)
             else:
                 tx.set_state(self._entity.stream, {**stored, "pass": current.to_dict()})
-        self._tally.pages += 1
-        self._tally.received += page.received
+        self._tally.pages += len(pages)
+        self._tally.received += sum(page.received for page in pages)
 
-    def _write_rows(self, tx: Transaction, page: PassPage, synced_at: str) -> None:
-        open_marks = OpenMarks(tx, self._entity, page.ids)
-        drop = marks.marked_among(tx, self._entity, page.ids) if marks.has_marks(tx, self._entity) else set()
-        rows: list[msgspec.Raw] = page.rows
-        ids, versions, decoded = page.ids, page.versions, page.decoded
-        if drop or page.repeated:
-            # What an earlier page of this pass showed in the same version has been dealt with there.
-            kept = [
-                place
-                for place, (entity_id, key) in enumerate(zip(ids, page.keys, strict=True))
-                if entity_id not in drop and key not in page.repeated
-            ]
-            rows, ids, versions = [rows[i] for i in kept], [ids[i] for i in kept], [versions[i] for i in kept]
-            decoded = decoded.only(kept) if decoded is not None else None
-        open_marks.check(ids)
+    def _bookkeeping(self, current: _Pass, page: PassPage) -> dict[str, Any]:
+        """What a pass remembers of a page: anchors for those that follow, and which rows it met."""
+        return {
+            "entity_type": self._entity.singular,
+            "generation": current.generation,
+            "page": page.after.pages,
+            "page_offset": page.offset,
+            "row_keys": page.packed_keys(),
+            "row_versions": page.packed_versions(),
+        }
+
+    def _write_pages(self, tx: Transaction, pages: Sequence[PassPage]) -> None:
+        """Write what is new, except rows with an open mark."""
+        ids = [entity_id for page in pages for entity_id in page.ids]
+        open_marks = OpenMarks(tx, self._entity, ids)
+        drop = marks.marked_among(tx, self._entity, ids) if marks.has_marks(tx, self._entity) else set()
+        dropped = sum(entity_id in drop for entity_id in ids) if drop else 0
+        # Of the earliest page: each row is at least as new.
+        synced_at = instant_text(pages[0].begun)
+        taken = 0
+        for rows in without_repeats(PageRows.of(page, drop) for page in pages):
+            open_marks.check(rows.ids)
+            taken += len(rows.ids)
+            self._write_rows(tx, rows, synced_at)
+        self._tally.dropped += dropped
+        self._tally.unchanged += len(ids) - taken - dropped
+
+    def _write_rows(self, tx: Transaction, rows: PageRows, synced_at: str) -> None:
         written = self._writer.write(
             tx,
-            rows,
-            ids,
-            versions,
+            rows.raws,
+            rows.ids,
+            rows.versions,
             synced_at=synced_at,
             guard="updated_at",
-            nameless=page.nameless,
-            decoded=decoded,
+            nameless=rows.nameless,
+            decoded=rows.decoded,
         )
         if written.older or written.refused:
             hints = [Hint(entity_id, marks.REASON_OLDER) for entity_id in written.older]
@@ -281,10 +292,9 @@ class Extract:
         tally = self._tally
         tally.inserted += written.inserted
         tally.updated += written.updated
-        tally.unchanged += written.unchanged + len(page.ids) - len(ids) - len(drop)
+        tally.unchanged += written.unchanged
         tally.older += len(written.older)
         tally.quarantined += written.quarantined
-        tally.dropped += len(drop)
 
     def _finish(self, tx: Transaction, current: _Pass, page: PassPage, stored: dict[str, Any]) -> None:
         """The pass is complete: what the table holds and the pass did not meet becomes a mark."""

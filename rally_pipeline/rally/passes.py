@@ -9,9 +9,8 @@ row between the anchor and its end is in it. Without an anchor the pass steps ba
 from __future__ import annotations
 
 from array import array
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -124,20 +123,18 @@ class ListPass:
         overlap: int,
         state: PassState | None = None,
         anchors: Iterable[Anchors] = (),
-        prefetch: bool = True,
         decode_ahead: DecodeAhead | None = None,
     ) -> None:
-        """`fetch` and `decode_ahead` run in a thread of their own where `prefetch` is on."""
         self._fetch = fetch
         self._decode_ahead = decode_ahead
         self._overlap = overlap
         self._state = state or PassState()
         self._anchors: deque[Anchors] = deque()
-        self._met: Counter[bytes] = Counter()
-        """On how many of the remembered pages a key stands."""
+        self._met: set[bytes] = set()
+        """Keys of the remembered pages, and of some that are forgotten."""
+        self._forgotten = 0
         for page in anchors:
             self._remember(page)
-        self._prefetch = prefetch
         self._steps_in_a_row = 0
         self._stalled = 0
 
@@ -153,27 +150,10 @@ class ListPass:
             UnorderedList: rows that did not change stand in another order than before.
             EndlessList: the server repeats itself.
         """
-        if not self._prefetch:
-            yield from self._read(self._ask_later)
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="list-page") as executor:
-            yield from self._read(lambda offset: executor.submit(self._ask, offset).result)
-
-    def _ask_later(self, offset: int) -> Callable[[], _Answer]:
-        return lambda: self._ask(offset)
-
-    def _ask(self, offset: int) -> _Answer:
-        return _answer_of(self._fetch(offset), self._decode_ahead)
-
-    def _read(self, ask: Callable[[int], Callable[[], _Answer]]) -> Iterator[PassPage]:
-        answer = ask(self._state.offset)
         while True:
-            page = self._recognise(answer())
+            page = self._recognise(_answer_of(self._fetch(self._state.offset), self._decode_ahead))
             if page is None:
-                answer = ask(self._state.offset)
                 continue
-            if not page.last:
-                answer = ask(self._state.offset)
             yield page
             if page.last:
                 return
@@ -182,14 +162,16 @@ class ListPass:
         """The page, with the state moved past it; None, with the state moved back, if it has no anchor."""
         page = _page_of(answer, self._state)
         state = self._state
-        self._note_progress(page)
+        places = range(len(page.keys))
+        here = dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True))
+        self._note_progress(page, here)
         repeated = self._find_repeated(page) if state.offset > 0 else set()
         if state.offset > 0 and not repeated:
             self._step_back(page.received)
             return None
         self._steps_in_a_row = 0
         # A row that a page shows twice is one row of the list: the offset counts it once, and so does the page size.
-        distinct = len(set(page.keys)) + len(page.nameless)
+        distinct = len(here) + len(page.nameless)
         largest = max(state.largest, distinct)
         self._state = replace(
             state,
@@ -198,20 +180,21 @@ class ListPass:
             pages=state.pages + 1,
             received=state.received + page.received,
         )
-        places = range(len(page.keys))
-        self._remember(dict(zip(page.keys, zip(page.versions, places, strict=True), strict=True)))
+        self._remember(here)
         # Pages that are asked for in a smaller size from now on are no sign of the end.
         last = page.received < max(min(largest, page.asked), self._overlap + 1)
         return replace(page, repeated=frozenset(repeated), last=last, after=self._state)
 
     def _remember(self, page: Anchors) -> None:
         self._anchors.append(page)
-        self._met.update(page.keys())
+        self._met.update(page)
         if len(self._anchors) > _REMEMBERED_PAGES:
-            for key in self._anchors.popleft():
-                self._met[key] -= 1
-                if not self._met[key]:
-                    del self._met[key]
+            self._anchors.popleft()
+            self._forgotten += 1
+        if self._forgotten > _REMEMBERED_PAGES:
+            # Taking out each forgotten key by itself would cost more than all the rest of a pass.
+            self._met = set().union(*self._anchors)
+            self._forgotten = 0
 
     def _find_repeated(self, page: PassPage) -> set[bytes]:
         """Keys of the rows that an earlier page showed in the same version: the anchors.
@@ -220,26 +203,29 @@ class ListPass:
             UnorderedList: such rows stand in another order than before.
         """
         repeated: set[bytes] = set()
-        here = dict(zip(page.keys, page.versions, strict=True))
-        met_before = self._met.keys() & here.keys()
-        in_order = [key for key in page.keys if key in met_before] if met_before else []
-        for earlier in self._anchors if in_order else ():
+        met_before = self._met.intersection(page.keys)
+        if not met_before:
+            return repeated
+        in_order = [
+            (key, version) for key, version in zip(page.keys, page.versions, strict=True) if key in met_before
+        ]
+        for earlier in self._anchors:
             place_before = -1
-            for key in in_order:
+            for key, version in in_order:
                 seen_version, place = earlier.get(key, (None, -1))
-                if seen_version == here[key]:
+                if seen_version == version:
                     if place < place_before:
                         raise UnorderedList("unchanged rows changed places between two pages")
                     place_before = place
                     repeated.add(key)
         return repeated
 
-    def _note_progress(self, page: PassPage) -> None:
+    def _note_progress(self, page: PassPage, here: Anchors) -> None:
         """A server that ignores the offset gives the same page again and again.
 
         Rows that are all known are no sign of that: they were moved on by others that came in ahead of them.
         """
-        same = page.received > self._overlap and self._anchors and self._anchors[-1].keys() == set(page.keys)
+        same = page.received > self._overlap and self._anchors and self._anchors[-1].keys() == here.keys()
         self._stalled = self._stalled + 1 if same else 0
         if self._stalled >= _STALLED_PAGES:
             raise EndlessList(

@@ -44,7 +44,9 @@ class MirrorPolicy:
     unordered_agreement: int = 3
     """Passes in a row without a new id that end the reading of a list in random order."""
     prefetch: bool = True
-    """Ask for the next page while this one is being committed."""
+    """Ask for the next pages while others are being committed."""
+    commit_pages: int = 8
+    """List pages committed together, at most: where they come faster than they are committed one by one."""
 
     @staticmethod
     def of(settings: Settings) -> MirrorPolicy:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
-from itertools import repeat
+from itertools import accumulate, chain, repeat
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -107,6 +107,8 @@ class DecodedRows(NamedTuple):
 
     def only(self, kept: Sequence[int]) -> DecodedRows:
         """The same for the records at these places of the batch, which are numbered anew."""
+        if isinstance(kept, range) and not self.refused and len(self.rows) == kept.stop:
+            return DecodedRows(self.rows[kept.start :], range(len(kept)), [])
         new_place = {place: number for number, place in enumerate(kept)}
         pairs = [
             (row, new_place[place])
@@ -117,6 +119,20 @@ class DecodedRows(NamedTuple):
             [row for row, _ in pairs],
             [place for _, place in pairs],
             [(new_place[place], reason) for place, reason in self.refused if place in new_place],
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[DecodedRows], sizes: Sequence[int]) -> DecodedRows:
+        """Several batches, of `sizes` records each, as one."""
+        rows = [*chain.from_iterable(part.rows for part in parts)]
+        if len(rows) == sum(sizes):
+            return DecodedRows(rows, range(len(rows)), [])
+        starts = [0, *accumulate(sizes[:-1])]
+        placed = [*zip(starts, parts, strict=True)]
+        return DecodedRows(
+            rows,
+            [start + place for start, part in placed for place in part.places],
+            [(start + place, reason) for start, part in placed for place, reason in part.refused],
         )
 
 

@@ -117,7 +117,9 @@ class PageWriter:
     ) -> None:
         """Upsert; what cannot be stored goes to quarantine."""
         rows, places, refused = decoded
-        result = tx.upsert(self._table, self._decoder.columns, rows, guard=guard, touch=BOOKKEEPING)
+        result = tx.upsert(
+            self._table, self._decoder.columns, rows, guard=guard, touch=BOOKKEEPING, clean=True
+        )
         written.inserted = result.inserted
         written.updated = result.updated
         written.unchanged += result.unchanged

@@ -15,6 +15,7 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.invariants import OpenMarks
 from rally_pipeline.rally.passes import ListPass, PassPage
 from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.read_ahead import read_ahead
 from rally_pipeline.rally.records import RecordDecoder
 from rally_pipeline.rally.results import ExtractResult
 from rally_pipeline.rally.rows import PageWriter, Written
@@ -55,14 +56,10 @@ class UpdatedReader:
         with self._warehouse.reading() as tx:
             stored = (tx.state(self._stream) or {}).get("cursor")
         since = datetime.fromisoformat(stored) if stored else None
-        reader = ListPass(
-            lambda offset: self._fetch(offset, since),
-            overlap=self._policy.page_overlap,
-            prefetch=self._policy.prefetch,
-        )
+        reader = ListPass(lambda offset: self._fetch(offset, since), overlap=self._policy.page_overlap)
         total = Written()
         pages = received = 0
-        for page in reader.pages():
+        for page in read_ahead(reader.pages(), ahead=self._policy.prefetch):
             self._commit(page, total)
             pages += 1
             received += page.received

@@ -21,6 +21,7 @@ from rally_pipeline.rally.looks import Settler
 from rally_pipeline.rally.marks import REASON_VERIFY, Hint
 from rally_pipeline.rally.passes import ListPass, PassPage, UnorderedList, read_unordered
 from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.read_ahead import read_ahead
 from rally_pipeline.rally.records import RecordDecoder, RecordError
 from rally_pipeline.rally.results import Comparison
 from rally_pipeline.rally.rows import BOOKKEEPING
@@ -126,9 +127,9 @@ class Verifier:
         )
 
     def _pages(self) -> Iterator[tuple[PassPage, bool]]:
-        reader = ListPass(self._fetch, overlap=self._policy.page_overlap, prefetch=self._policy.prefetch)
+        reader = ListPass(self._fetch, overlap=self._policy.page_overlap)
         try:
-            for page in reader.pages():
+            for page in read_ahead(reader.pages(), ahead=self._policy.prefetch):
                 yield page, True
         except UnorderedList:
             for page in read_unordered(

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from rally_pipeline.http.errors import Unauthorized
 from rally_pipeline.rally.deletes import MassDeleteSuspected
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.tenant import WrongTenant
@@ -66,8 +67,11 @@ def _is_list(call: object) -> bool:
 
 
 @pytest.mark.fault("P1")
-def test_a_crash_at_any_step_repeats_at_most_one_page(make_sqlite_world: MakeWorld) -> None:
-    world = make_sqlite_world(records={"companies": 24}, max_limit=6)
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_crash_at_any_step_repeats_at_most_the_pages_of_one_commit(
+    make_sqlite_world: MakeWorld, together: int
+) -> None:
+    world = make_sqlite_world(records={"companies": 24}, max_limit=6, policy={"commit_pages": together})
     reference = _requests_of_a_clean_extract(world)
     for step in itertools.count(1):
         world.sandbox.log.clear()
@@ -81,10 +85,50 @@ def test_a_crash_at_any_step_repeats_at_most_one_page(make_sqlite_world: MakeWor
         else:
             break
         assert world.differences() == []
-        # What is asked again is the one page that was not committed.
-        assert world.requests("/companies") <= reference + 1, f"crash at step {step}"
+        # What is asked again is what was not committed.
+        assert world.requests("/companies") <= reference + together, f"crash at step {step}"
     world.survive()
     assert step > 20
+
+
+def test_pages_that_came_together_are_one_transaction(make_world: MakeWorld) -> None:
+    world = make_world(records={"companies": 60}, max_limit=6, policy={"commit_pages": 4})
+    world.steps.clear()
+    result = world.mirror.extract(Entity.COMPANIES)
+    commits = world.steps.count("rally.companies.page:after-commit")
+    assert (result.pages, commits) == (15, 4)
+    assert (result.received, result.inserted, result.unchanged) == (60 + 14 * 2, 60, 14 * 2)
+    assert world.differences() == []
+
+
+def test_pages_before_a_failed_request_are_committed(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"companies": 60}, max_limit=6, policy={"commit_pages": 10})
+    world.sandbox.faults.add("unauthorized", path="/companies", after=3, times=None)
+    with pytest.raises(Unauthorized):
+        world.mirror.extract(Entity.COMPANIES)
+    assert len(world.rows(Entity.COMPANIES)) == 6 + 2 * 4
+
+
+def test_a_record_that_changed_between_two_pages_of_a_transaction_has_its_newest_state(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(
+        records={"companies": 14}, max_limit=PAGE, list_order="updatedAt", policy={"commit_pages": 10}
+    )
+    world.pass_time(500)
+    first = company_ids(world)[0]
+    change = partial(world.sandbox.rally.update, "companies", first, {"name": "Newest"})
+    world.sandbox.before(3, change, path="/companies")
+    result = world.mirror.extract(Entity.COMPANIES)
+    assert world.rows(Entity.COMPANIES)[first]["name"] == "Newest"
+    assert (result.inserted, result.updated) == (14, 1)
+
+
+def test_reading_ahead_gives_the_same_rows(make_world: MakeWorld) -> None:
+    world = make_world(records={"companies": 60}, max_limit=6, policy={"prefetch": True, "commit_pages": 3})
+    result = world.mirror.extract(Entity.COMPANIES)
+    assert (result.pages, result.inserted) == (15, 60)
+    assert world.differences() == []
 
 
 def _requests_of_a_clean_extract(world: World) -> int:

@@ -30,11 +30,11 @@ def test_pages_of_known_rows_alone_are_no_sign_of_a_server_that_ignores_the_offs
         ahead = 0 if len(asked) <= 9 else 60
         return page(range(offset - ahead, min(offset - ahead + SIZE, 120)))
 
-    found = [entity for one in ListPass(fetch, overlap=2, prefetch=False).pages() for entity in one.ids]
+    found = [entity for one in ListPass(fetch, overlap=2).pages() for entity in one.ids]
     assert len(set(found)) == 120
     assert len(found) > len(set(found)) + 5 * SIZE
 
 
 def test_a_server_that_ignores_the_offset_is_noticed() -> None:
     with pytest.raises(EndlessList):
-        list(ListPass(lambda offset: page(range(SIZE)), overlap=2, prefetch=False).pages())
+        list(ListPass(lambda offset: page(range(SIZE)), overlap=2).pages())

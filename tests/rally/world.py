@@ -38,7 +38,13 @@ class World:
         self.clock = sandbox.clock
         self.steps: list[str] = []
         self._crash_at: int | None = None
-        defaults = {"staleness_seconds": 0, "overlap_seconds": 60, "prefetch": False, "single_threads": 1}
+        defaults = {
+            "staleness_seconds": 0,
+            "overlap_seconds": 60,
+            "prefetch": False,
+            "commit_pages": 1,
+            "single_threads": 1,
+        }
         self.policy = MirrorPolicy(**{**defaults, **policy})
         self.open()
 

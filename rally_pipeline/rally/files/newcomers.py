@@ -30,7 +30,7 @@ def read_records(client: RallyClient, entity: Entity, since: datetime) -> Iterat
         return client.list_page(entity, offset=offset, limit=_PAGE_LIMIT, updated_since=since)
 
     try:
-        for page in ListPass(fetch, overlap=_PAGE_OVERLAP, prefetch=False).pages():
+        for page in ListPass(fetch, overlap=_PAGE_OVERLAP).pages():
             yield from page.rows
     except UnorderedList:
         pages: Iterator[PassPage] = read_unordered(fetch, state=PassState(), agreement=_AGREEMENT)

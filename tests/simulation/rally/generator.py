@@ -99,6 +99,7 @@ class _Generator:
             request_seconds=dice.choice((0.0, 0.05, 0.4, 2.0)),
             delete_mode=dice.choice(("hard", "soft")),
             list_look_minimum=dice.choice((3, 3, 1000)),
+            commit_pages=dice.choice((1, 1, 2, 3, 10)),
         )
         self._draw_rarities(drawn)
         return drawn

@@ -46,6 +46,7 @@ DULL: dict[str, Any] = {
     "staleness_seconds": 15,
     "delete_mode": "hard",
     "list_look_minimum": 3,
+    "commit_pages": 1,
     "clock_skew_seconds": 0,
 }
 """The dullest value of each setting. Any of them goes together with any value of the others that a script may have:
@@ -93,6 +94,7 @@ def policy_of(settings: Mapping[str, Any]) -> dict[str, Any]:
         "feed_limit": settings["feed_limit"],
         "feed_capacity_floor": min(settings["feed_floor"], settings["feed_cap"], settings["feed_limit"]),
         "list_look_minimum": settings["list_look_minimum"],
+        "commit_pages": settings["commit_pages"],
         "single_batch": 4,
         # A cursor has to be checked before the feed can have forgotten what lies behind it.
         "retention_probe_seconds": 3_600 if retention is None else max(1, (retention - overlap) // 2),
