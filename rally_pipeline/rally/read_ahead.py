@@ -9,6 +9,9 @@ from typing import NamedTuple, TypeVar
 
 Page = TypeVar("Page")
 
+PATIENCE_SECONDS = 1.0
+"""How long the end of a reading waits for its last request, which may be stalled; nothing is lost with its answer."""
+
 
 class _End(NamedTuple):
     """The pages are over, or reading them failed."""
@@ -81,7 +84,7 @@ def _read_ahead(pages: Iterator[Page], most: int) -> Iterator[list[Page]]:
     finally:
         stopped = True
         free.release()
-        reader.join()
+        reader.join(PATIENCE_SECONDS)
 
 
 def _take(ready: SimpleQueue[Page | _End], most: int) -> tuple[list[Page], _End | None]:

@@ -82,3 +82,20 @@ def test_a_failing_consumer_ends_the_thread() -> None:
     with pytest.raises(RuntimeError):
         consume()
     assert "list-page" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_stalled_request_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rally_pipeline.rally.read_ahead.PATIENCE_SECONDS", 0.01)
+    answered = threading.Event()
+
+    def pages() -> Iterator[int]:
+        yield 0
+        answered.wait(timeout=60)
+        yield 1
+
+    with closing(in_batches(pages(), most=2, ahead=True)) as batches:
+        assert next(batches) == [0]
+    stalled = [thread for thread in threading.enumerate() if thread.name == "list-page"]
+    assert [thread.daemon for thread in stalled] == [True]
+    answered.set()
+    stalled[0].join()
