@@ -138,12 +138,15 @@ class ChangeReader:
         return True
 
     def _is_behind(self, state: FeedState, stamped: datetime) -> bool:
-        """Whether less time has passed by the server's clock than by the local one since the cursor was fixed."""
+        """Whether less time has passed by the server's clock than by the local one since the cursor was fixed.
+
+        Clocks drift apart, but by more than the overlap covers they must not: reading on from there costs little.
+        """
         unread = self._time_since_last_read(state)
         if unread is None:
             return False
         expected = parse_instant(required(state.cursor)) + self._policy.overlap + unread
-        return stamped < expected - _CLOCK_JITTER - unread / 1_000
+        return stamped < expected - min(_CLOCK_JITTER + unread / 1_000, self._policy.overlap)
 
     def _time_since_last_read(self, state: FeedState) -> timedelta | None:
         """How long ago, by the local clock, the read began that fixed the cursor; None where nobody can tell."""
