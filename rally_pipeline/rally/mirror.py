@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.garbage import searched_rarely
 from rally_pipeline.http.errors import Rejected
 from rally_pipeline.rally import deletes, marks
 from rally_pipeline.rally.changes import ChangeReader
@@ -82,6 +83,7 @@ class RallyMirror:
         """Create the tables, or add what a newer version of the package added."""
         self.warehouse.create_tables(metadata)
 
+    @searched_rarely()
     def extract(self, entity: Entity, *, restart: bool = False) -> ExtractResult:
         """One full pass; goes on with an interrupted one unless `restart`."""
         meter = Meter(self.client, self._clock)
@@ -89,6 +91,7 @@ class RallyMirror:
             run = Extract(self.warehouse, self.client, self.policy, entity, lease, progress=self._progress)
             return run.run(meter, restart=restart)
 
+    @searched_rarely()
     def extract_updated(self, entity: Entity) -> ExtractResult:
         """The simple way of the API page: rows updated since the last time, without deletes."""
         meter = Meter(self.client, self._clock)
@@ -98,6 +101,7 @@ class RallyMirror:
             )
             return reader.run(meter)
 
+    @searched_rarely()
     def read_changes(self, start: datetime | None = None, end: datetime | None = None) -> ChangesResult:
         """Make the log complete for the half-open window; without one, from the cursor to now.
 
@@ -167,6 +171,7 @@ class RallyMirror:
             cost=meter.cost(),
         )
 
+    @searched_rarely()
     def settle(self, entity: Entity, *, wait: bool = True) -> SettleResult:
         """Look at the marked objects of the entity; with `wait`, until every mark found has been due."""
         meter = Meter(self.client, self._clock)
@@ -182,6 +187,7 @@ class RallyMirror:
             )
             return settler.run(meter, wait=wait)
 
+    @searched_rarely()
     def verify(self, entity: Entity, *, heal: bool = False) -> Comparison:
         """Compare the entity with Rally row by row; with `heal`, repair just what differs."""
         meter = Meter(self.client, self._clock)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.garbage import searched_rarely
 from rally_pipeline.sell import device as devices
 from rally_pipeline.sell import landing, marks
 from rally_pipeline.sell.client import SellClient
@@ -71,6 +72,7 @@ class SellMirror:
 
     # ------------------------------------------------------------------ operations
 
+    @searched_rarely()
     def drain(self) -> DrainResult:
         """Drain the queue to its 204, or to a bound; items are acknowledged only after their commit.
 
