@@ -277,6 +277,7 @@ class HttpClient:
             if isinstance(outcome, Response):
                 response = outcome
                 response.caller = caller
+                response.received_at = self._clock.monotonic()
                 self._server_time = response.server_time or self._server_time
         finally:
             if self._budget is not None:

@@ -82,9 +82,10 @@ class Response:
             cannot be told from a whole one (JSON shows a cut by itself; CSV does not).
         problem: why the body cannot be used (too large, broken encoding); empty when it is whole.
         caller: the call that it answers; set by `HttpClient`.
+        received_at: the local monotonic clock when the answer was there; set by `HttpClient`.
     """
 
-    __slots__ = ("body", "caller", "framed", "headers", "problem", "status")
+    __slots__ = ("body", "caller", "framed", "headers", "problem", "received_at", "status")
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Response:
         self.framed = framed
         self.problem = problem
         self.caller = Caller()
+        self.received_at = float("inf")
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"

@@ -135,7 +135,8 @@ class RallyClient:
     def _get(self, path: str, params: dict[str, str | int] | None = None) -> Response:
         response = self.http.get(path, params=params)
         if response.server_time is not None:
-            self._leads.append((response.server_time, self.clock.monotonic()))
+            # Not the time now: the process may have been stopped since, while others went on.
+            self._leads.append((response.server_time, response.received_at))
         return response
 
     def list_page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -122,6 +123,30 @@ def test_a_record_that_changed_between_two_pages_of_a_transaction_has_its_newest
     result = world.mirror.extract(Entity.COMPANIES)
     assert world.rows(Entity.COMPANIES)[first]["name"] == "Newest"
     assert (result.inserted, result.updated) == (14, 1)
+
+
+def test_a_pause_after_an_answer_does_not_make_it_younger(make_sqlite_world: MakeWorld) -> None:
+    """Found by `python -m tests.simulation rally`, seeds 3658 and 4108: another process read the feed meanwhile."""
+    world = make_sqlite_world(records={"companies": 3})
+
+    def stop_for_a_while(name: str) -> None:
+        if name == "rally:GET /companies:after":
+            world.pass_time(65)
+
+    world.http._step = stop_for_a_while
+    world.mirror.client.list_page(Entity.COMPANIES, offset=0, limit=10)
+    assert world.clock.now() - world.mirror.client.server_floor() < timedelta(seconds=2)
+
+
+def test_an_answer_that_was_long_on_its_way_does_not_stop_a_pass(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"companies": 3})
+    world.extract()
+    world.pass_time(600)
+    world.catch_up()
+    leads = world.mirror.client._leads
+    leads.append((world.clock.now() - timedelta(seconds=120), world.clock.monotonic()))
+    world.mirror.extract(Entity.COMPANIES)
+    assert world.differences() == []
 
 
 def test_reading_ahead_gives_the_same_rows(make_world: MakeWorld) -> None:
