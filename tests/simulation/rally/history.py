@@ -30,6 +30,8 @@ LEASE_SECONDS = 121
 LYING_FAULTS = frozenset({"huge_number", "long_integer", "many_keys", "duplicate_keys", "nan"})
 """Well-formed bodies that say something wrong about a record: nothing can tell before a comparison."""
 _SHOWN = 12
+_NOT_OURS = "elsewhere"
+"""A write of the simulation itself, which no fault befalls."""
 
 
 @dataclass
@@ -216,7 +218,7 @@ class History:
 
     def _move_leases_elsewhere(self) -> None:
         """Let the dead process be one of another host, whose death nobody can see: its leases have to run out."""
-        with self.main.warehouse.transaction("elsewhere") as tx:
+        with self.main.warehouse.transaction(_NOT_OURS) as tx:
             tx.connection.exec_driver_sql(
                 "UPDATE leases SET holder = json_set(holder, '$.host', 'elsewhere') WHERE holder IS NOT NULL"
             )
@@ -227,7 +229,7 @@ class History:
 
     def _at_step(self, process: Process, name: str) -> None:
         self.steps += 1
-        if self._observer is None:
+        if self._observer is None or name.startswith(f"{_NOT_OURS}:"):
             return
         if name.endswith(":before-commit"):
             self._observer.before_commit(name.partition(":")[0])
