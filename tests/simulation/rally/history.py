@@ -30,6 +30,7 @@ LEASE_SECONDS = 121
 LYING_FAULTS = frozenset({"huge_number", "long_integer", "many_keys", "duplicate_keys", "nan"})
 """Well-formed bodies that say something wrong about a record: nothing can tell before a comparison."""
 _SHOWN = 12
+_LIMITS_OF_A_PAGE = ("than a feed page can hold", "than the feed lets anybody step over")
 _NOT_OURS = "elsewhere"
 """A write of the simulation itself, which no fault befalls."""
 
@@ -149,7 +150,7 @@ class History:
             self.main.mirror.read_changes(start, end)
         except SnapshotRequired as reason:
             forgets = self.settings["retention_seconds"] is not None or self.settings["merge_entries"]
-            if not forgets and "than a feed page can hold" not in str(reason):
+            if not forgets and not any(limit in str(reason) for limit in _LIMITS_OF_A_PAGE):
                 raise
 
     def _do_settle(self, entity: str, wait: bool = True) -> None:
