@@ -326,8 +326,9 @@ class History:
         rest = 10.0 + sum(self.settings[name] for name in bounds)
         self.sandbox.clock.advance(rest + (LEASE_SECONDS if self._contended else 0))
         self._calm = True
-        # Where a clock was set back, a new state looks older than the stored one: only a third look is believed.
-        for _ in range(3 if self._set_back else 2):
+        # Where a clock was set back, a new state looks older than the stored one: only a third look is believed, and
+        # an entry that the feed gives once more begins the count again.
+        for _ in range(4 if self._set_back else 2):
             self._operate(self.main.parts_of_cycle())
             self._wait_for_postponed()
         if not self.observer.trusts_answers:
