@@ -174,7 +174,7 @@ def _recognise_short_as_end(self: ListPass, answer: Any) -> PassPage | None:
 
 def _write_without_drop(self: Extract, *arguments: Any, **named: Any) -> Any:
     with patched(marks, has_marks=lambda *_: False, marked_among=lambda *_: set()):
-        return _write_rows(self, *arguments, **named)
+        return _write_pages(self, *arguments, **named)
 
 
 def _begin_without_base(self: Extract, *arguments: Any, **named: Any) -> Any:
@@ -191,7 +191,7 @@ def _finish_with_base(self: Extract, *arguments: Any, **named: Any) -> Any:
 
 _find_repeated: Callable[[ListPass, PassPage], set[bytes]] = ListPass.__dict__["_find_repeated"]
 _recognise = ListPass.__dict__["_recognise"]
-_write_rows = Extract.__dict__["_write_rows"]
+_write_pages = Extract.__dict__["_write_pages"]
 _begin = Extract.__dict__["_begin"]
 _run = Extract.__dict__["run"]
 _ensure_base = extract.__dict__["ensure_base"]
@@ -237,7 +237,7 @@ def _mutants() -> Sequence[Mutant]:
         Mutant("short-list-page-is-end", "pass: a page with fewer rows than asked for ends the pass",
                _replacing(ListPass, _recognise=_recognise_short_as_end)),
         Mutant("no-drop-rule", "pass: rows with an open mark are written",
-               _replacing(Extract, _write_rows=_write_without_drop)),
+               _replacing(Extract, _write_pages=_write_without_drop)),
         Mutant("cursor-after-the-pass", "pass: the feed's cursor is fixed after the full read",
                _cursor_after_pass),
     )  # fmt: skip
