@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _BATCH = 20_000
 _POOR_PAGES_SHARE = 0.1
 _ACCEPT_OLDER_AFTER = 2
+_CLOCK_STEP = timedelta(seconds=1)
+"""By so much what is known of the server's clock goes back when another answer's date was cut off by more."""
 _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
 _COARSENESS = timedelta(seconds=1)
@@ -146,7 +148,7 @@ class Settler:
         fall due, the list pages that show many of them would be read again for each part.
         """
         with self._warehouse.reading() as tx:
-            seen = marks.newest_seen(tx, self._entity, until=begun)
+            seen = marks.newest_seen(tx, self._entity, until=begun + _CLOCK_STEP)
         if seen is None:
             return False
         left = (seen + self._policy.staleness - self._client.server_floor()).total_seconds()
