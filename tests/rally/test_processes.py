@@ -94,10 +94,11 @@ def test_two_syncs_at_once_end_equal(warehouse_url: str) -> None:
         assert differences(server, warehouse_url) == []
 
 
-def test_memory_does_not_grow_with_the_number_of_records(sqlite_url: str, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None:
+    """Small pages: how many of them wait to be committed at the peak hangs on the machine's load and must not weigh."""
     peaks: dict[int, int] = {}
     for number in (50_000, 200_000):
-        with serving(records={"contacts": number}) as server:
+        with serving(records={"contacts": number}, switches={"max_limit": 200}) as server:
             url = f"sqlite:///{tmp_path / f'{number}.db'}"
             peaks[number] = int(finish(start(server, url, "extract", "contacts"))["peak_kb"])
     assert peaks[200_000] < 1.10 * peaks[50_000], peaks
