@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 import xxhash
 
-from rally_pipeline.http.envelope import duplicate_key
+from rally_pipeline.http.envelope import APART, duplicate_key
 from rally_pipeline.rally.entities import Entity, FieldType
 from rally_pipeline.warehouse.values import clean_text, decimal_text, instant_text
 
@@ -310,8 +310,11 @@ def _read_object(raw: bytes | memoryview) -> dict[str, Any]:
 def _single_keys(text: bytes, rows: Sequence[Row], first: msgspec.Raw) -> bool:
     """Whether it is plain that no key stands twice in any of the records that make up `text`.
 
-    That is where each has as many members as the first one, or as many with a value as were read into columns.
+    That is where each has as many members as the first one, or as many with a value as were read into columns. Whether
+    blanks stand before the colons, so that no key is counted, is up to the writer of them all: the first one shows it.
     """
+    if APART.search(first):
+        return False
     written = text.count(b'":')
     if written == len(rows) * bytes(first).count(b'":') and _doubled_key(first) is None:
         return True

@@ -70,10 +70,16 @@ def test_an_honest_empty_page_is_empty(body: bytes) -> None:
         (b'{"rows": []}', "without rows"),
         (b'{"data": [], "data": [{"id": 1}]}', "a key occurs twice"),
         (b'{"data" : [], "data" : [{"id": 1}]}', "a key occurs twice"),
+        (b'{"data": [{"id": 1}], "data": [{"id": 1}]}', "a key occurs twice"),
+        (b'{"data" :[{"id":1}],"data" :[]}', "a key occurs twice"),
+        (b'{"name":"name","name":"name","data":[]}', "a key occurs twice"),
+        (b'{"[{\\"id\\":1}]":1, "data":[{"id":1}], "data":[{"id":1}]}', "a key occurs twice"),
         ("[]".encode("utf-16"), "UTF-16 or UTF-32"),
         ("[]".encode("utf-16-le"), "UTF-16 or UTF-32"),
         ("[]".encode("utf-32"), "UTF-16 or UTF-32"),
-        ('[{"name": "Zoë"}]'.encode("latin-1"), "not UTF-8"),
+        ('[{"name": "Zoë"}]'.encode("latin-1"), "not UTF-8 (byte 13)"),
+        (b'["' + "Zoë".encode() * 2_000 + b'\xff"]', "not UTF-8 (byte 8002)"),
+        (b'["' + "ë".encode() * 2_000 + b'\xc3', "not UTF-8 (byte 4002)"),
         (b"[] []", "something follows"),
         (b"[{}]x", "something follows"),
         (b"[{},]", "an element is missing"),
@@ -251,6 +257,7 @@ def test_an_object_that_does_not_fit_is_an_error(body: bytes, why: str) -> None:
         (b'[{"a": 1}, {"b": [{"c": {}, "d": 1, "c": []}]}]', "c"),
         (b'{"a" : 1, "b" : 2}', None),
         (b'{"a" : 1, "a" : 2}', "a"),
+        (b'{"a" :1,"a" :"\\":"}', "a"),
         (b'{"a": "\\":", "b": "x\\":y"}', None),
         (b'{"a": "\\":", "a": 1}', "a"),
         (b'{"\\u0061":1,"a":2}', "a"),
@@ -260,6 +267,30 @@ def test_an_object_that_does_not_fit_is_an_error(body: bytes, why: str) -> None:
 def test_a_key_that_occurs_twice_is_found(text: bytes, key: str | None) -> None:
     assert duplicate_key(text) == key
     assert duplicate_key(msgspec.Raw(text)) == key
+
+
+MEMBER_NAMES = st.sampled_from(['"data"', '"a"', '"[1]"', '"[]"', '"[{\\"a\\":1}]"', '":"', '""'])
+MEMBER_VALUES = st.sampled_from(["[1]", "[]", '[{"a":1}]', '"a"', '"[1]"', '"[{\\"a\\":1}]"', '{"a":[1]}', '":"', "1"])
+
+
+@given(
+    members=st.lists(st.tuples(MEMBER_NAMES, MEMBER_VALUES), max_size=5),
+    colon=st.sampled_from([":", " :", ": "]),
+    comma=st.sampled_from([",", " , "]),
+)
+def test_a_page_is_refused_just_where_a_member_stands_twice(
+    members: list[tuple[str, str]], colon: str, comma: str
+) -> None:
+    written = [*members, ('"items"', '[{"a":1}]')]
+    body = "{" + comma.join(f"{name}{colon}{value}" for name, value in written) + "}"
+    names = {name for name, _ in written}
+    if len(names) == len(written):
+        content = json.loads(body)
+        data = content.get("data")
+        assert rows_of(body.encode()) == (data if isinstance(data, list) else content["items"])
+    else:
+        with pytest.raises(BadAnswer, match="a key occurs twice"):
+            rows_of(body.encode())
 
 
 @pytest.mark.security("12")

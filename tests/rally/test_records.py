@@ -146,6 +146,17 @@ def test_one_bad_record_does_not_disturb_the_others() -> None:
     assert [place for place, _ in refused] == [1]
 
 
+@pytest.mark.fault("B2")
+@pytest.mark.parametrize("colon", [":", ": ", " : ", "\t:", "\n :"])
+def test_a_record_with_a_key_twice_is_refused_however_the_writer_sets_its_colons(colon: str) -> None:
+    members = (['"id":"a"', '"name":"x"'], ['"id":"b"', '"name":"x"', '"name":"y"'], ['"id":"c"', '"name":null'])
+    texts = ["{" + ",".join(record).replace(":", colon) + "}" for record in members]
+    raws = [msgspec.Raw(text.encode()) for text in texts]
+    rows, _, refused = RecordDecoder(Entity.DEALS).decode_rows(raws, versions_of(raws), synced_at="now")
+    assert [row[0] for row in rows] == ["a", "c"]
+    assert refused == [(1, "the key 'name' stands twice in one object of the record")]
+
+
 def test_an_id_that_is_a_number_is_stored_as_text() -> None:
     assert decode(b'{"id":17}')["id"] == "17"
 
