@@ -14,8 +14,9 @@ import pytest
 from rally_pipeline.warehouse import Warehouse
 from tests.canaries import pytest_runtest_makereport
 from tests.postgres import PostgresServer, running_server
+from tests.scheduling import pytest_xdist_make_scheduler
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "pytest_xdist_make_scheduler"]
 
 _schemas = itertools.count(1)
 _MEMORY = Path("/dev/shm")

@@ -16,9 +16,6 @@ from tests.e2e.browser import CHROMIUM, open_page
 from tests.e2e.pictures import take_pictures
 from tests.e2e.services import Services, free_port, running_services
 
-# One worker takes this module through: its services are started once.
-pytestmark = pytest.mark.xdist_group("dev")
-
 ENTITIES = ("contacts", "companies", "deals", "activities")
 ASSETS = [
     *(("rally_extract", entity) for entity in ENTITIES),
