@@ -79,7 +79,7 @@ def test_an_honest_empty_page_is_empty(body: bytes) -> None:
         ("[]".encode("utf-32"), "UTF-16 or UTF-32"),
         ('[{"name": "Zoë"}]'.encode("latin-1"), "not UTF-8 (byte 13)"),
         (b'["' + "Zoë".encode() * 2_000 + b'\xff"]', "not UTF-8 (byte 8002)"),
-        (b'["' + "ë".encode() * 2_000 + b'\xc3', "not UTF-8 (byte 4002)"),
+        (b'["' + "ë".encode() * 2_000 + b"\xc3", "not UTF-8 (byte 4002)"),
         (b"[] []", "something follows"),
         (b"[{}]x", "something follows"),
         (b"[{},]", "an element is missing"),
@@ -270,7 +270,9 @@ def test_a_key_that_occurs_twice_is_found(text: bytes, key: str | None) -> None:
 
 
 MEMBER_NAMES = st.sampled_from(['"data"', '"a"', '"[1]"', '"[]"', '"[{\\"a\\":1}]"', '":"', '""'])
-MEMBER_VALUES = st.sampled_from(["[1]", "[]", '[{"a":1}]', '"a"', '"[1]"', '"[{\\"a\\":1}]"', '{"a":[1]}', '":"', "1"])
+MEMBER_VALUES = st.sampled_from(
+    ["[1]", "[]", '[{"a":1}]', '"a"', '"[1]"', '"[{\\"a\\":1}]"', '{"a":[1]}', '":"', "1"]
+)
 
 
 @given(

@@ -149,7 +149,11 @@ def test_one_bad_record_does_not_disturb_the_others() -> None:
 @pytest.mark.fault("B2")
 @pytest.mark.parametrize("colon", [":", ": ", " : ", "\t:", "\n :"])
 def test_a_record_with_a_key_twice_is_refused_however_the_writer_sets_its_colons(colon: str) -> None:
-    members = (['"id":"a"', '"name":"x"'], ['"id":"b"', '"name":"x"', '"name":"y"'], ['"id":"c"', '"name":null'])
+    members = (
+        ['"id":"a"', '"name":"x"'],
+        ['"id":"b"', '"name":"x"', '"name":"y"'],
+        ['"id":"c"', '"name":null'],
+    )
     texts = ["{" + ",".join(record).replace(":", colon) + "}" for record in members]
     raws = [msgspec.Raw(text.encode()) for text in texts]
     rows, _, refused = RecordDecoder(Entity.DEALS).decode_rows(raws, versions_of(raws), synced_at="now")
