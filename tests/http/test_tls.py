@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rally_pipeline.http.session import RequestsTransport
+from rally_pipeline.http.pool_transport import PoolTransport
 from rally_pipeline.http.transport import Limits, Request, TransportFailure
 from tests.http.raw_server import Connection, RawServer, always, answer
 
@@ -74,7 +74,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 def test_a_trusted_server_is_spoken_to(certificates: Certificates) -> None:
     with RawServer(always(answer(b"[1]")), tls=certificates.context("good")) as server:
-        transport = RequestsTransport(server.url, ca_bundle=certificates.authority)
+        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
         for _ in range(3):
             assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).body == b"[1]"
         transport.close()
@@ -88,7 +88,7 @@ def test_a_bad_certificate_is_refused_for_good_before_anything_is_sent(
     certificates: Certificates, certificate: str
 ) -> None:
     with RawServer(always(answer(b"[1]")), tls=certificates.context(certificate)) as server:
-        transport = RequestsTransport(server.url, ca_bundle=certificates.authority)
+        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
         with pytest.raises(TransportFailure, match="certificate is not accepted") as caught:
             transport.send(Request("GET", f"{server.url}/x", {"X-Api-Key": "test_key"}), QUICK)
         transport.close()
@@ -103,7 +103,7 @@ def test_an_unknown_authority_is_refused(certificates: Certificates) -> None:
         RawServer(always(answer(b"[1]")), tls=certificates.context("good")) as server,
         pytest.raises(TransportFailure, match="certificate is not accepted"),
     ):
-        RequestsTransport(server.url).send(Request("GET", f"{server.url}/x", {}), QUICK)
+        PoolTransport(server.url).send(Request("GET", f"{server.url}/x", {}), QUICK)
 
 
 @pytest.mark.security("6")
@@ -112,7 +112,7 @@ def test_tls_12_and_13_are_spoken(certificates: Certificates, version: ssl.TLSVe
     context = certificates.context("good")
     context.maximum_version = context.minimum_version = version
     with RawServer(always(answer(b"[1]")), tls=context) as server:
-        transport = RequestsTransport(server.url, ca_bundle=certificates.authority)
+        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
         assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).status == 200
         transport.close()
 
@@ -121,7 +121,7 @@ def test_tls_12_and_13_are_spoken(certificates: Certificates, version: ssl.TLSVe
 def test_a_second_answer_in_the_same_record_is_thrown_away(certificates: Certificates) -> None:
     smuggled = answer(b'[{"id": "smuggled"}]' + b" " * 12_000)
     with RawServer(always(answer(b"[1]") + smuggled), tls=certificates.context("good")) as server:
-        transport = RequestsTransport(server.url, ca_bundle=certificates.authority)
+        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
         for number in (1, 2, 3):
             assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).body == b"[1]"
             assert len(server.connections) == number
@@ -140,7 +140,7 @@ def test_a_drip_over_tls_ends_at_the_total_time(certificates: Certificates) -> N
     with RawServer(handle, tls=certificates.context("good")) as server:
         start = time.monotonic()
         with pytest.raises(TransportFailure, match="no complete answer within 1 s"):
-            RequestsTransport(server.url, ca_bundle=certificates.authority).send(
+            PoolTransport(server.url, ca_bundle=certificates.authority).send(
                 Request("GET", f"{server.url}/x", {}), QUICK
             )
         assert time.monotonic() - start < 2
@@ -151,7 +151,7 @@ def test_a_handshake_that_never_comes_ends_at_the_connect_timeout(certificates: 
         start = time.monotonic()
         url = server.url.replace("http:", "https:")
         with pytest.raises(TransportFailure) as caught:
-            RequestsTransport(url).send(Request("GET", f"{url}/x", {}), QUICK)
+            PoolTransport(url).send(Request("GET", f"{url}/x", {}), QUICK)
         assert time.monotonic() - start < 1.3
         assert caught.value.sent is False
         assert caught.value.lasting is False

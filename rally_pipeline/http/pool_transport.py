@@ -1,4 +1,7 @@
-"""The transport over real sockets: one `requests` session that obeys nothing but its arguments."""
+"""The transport over real sockets: urllib3's connection pool for one origin, which obeys nothing but its arguments.
+
+Beneath `requests`, which reads the environment, follows redirects, keeps cookies and costs as much again per call.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,10 @@ import http.client
 import ssl
 import zlib
 from collections.abc import Iterator
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
-import requests
-import requests.adapters
-import requests.hooks
-import requests.structures
+import certifi
 import urllib3
 from urllib3.exceptions import NameResolutionError
 
@@ -28,29 +27,6 @@ _POOL_SIZE = 16
 _MEMBERS = 16
 
 
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Connections that end at the call's deadline; repeats nothing."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": BoundedPool, "https": BoundedTlsPool}
-
-
-class _Session(requests.Session):
-    """A session without netrc, proxies, cookies and redirects."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: object) -> None:
-        """Nothing is a redirect; else `requests` would read the body without bound to prepare a next request."""
-
-
 class _SinkError(Exception):
     """The file that takes the body failed (disk full): no failure of the network, so it is not repeated."""
 
@@ -59,8 +35,10 @@ class _SinkError(Exception):
         self.cause = cause
 
 
-class RequestsTransport:
-    """Sends over one `requests` session with connection reuse, to one origin only; safe to use from threads.
+class PoolTransport:
+    """Sends over reused connections, to one origin only; safe to use from threads.
+
+    No proxy, cookie, netrc or redirect: what urllib3 does only when it is told to.
 
     Args:
         base_url: only requests to its scheme, host and port are sent.
@@ -71,56 +49,62 @@ class RequestsTransport:
         origin(base_url)
         parts = urlsplit(base_url)
         self._root = f"{parts.scheme}://{parts.netloc}"
-        self._below_root = (f"{self._root}/", f"{self._root}?")
-        self._verify: bool | str = ca_bundle or True
-        self._session = _Session()
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            self._pool: BoundedPool | BoundedTlsPool = BoundedTlsPool(
+                host,
+                parts.port,
+                maxsize=_POOL_SIZE,
+                cert_reqs=ssl.CERT_REQUIRED,
+                ca_certs=ca_bundle or certifi.where(),
+            )
+        else:
+            self._pool = BoundedPool(host, parts.port, maxsize=_POOL_SIZE)
 
     def __repr__(self) -> str:
-        return f"RequestsTransport({self._root})"
+        return f"PoolTransport({self._root})"
 
     def close(self) -> None:
         """Close all connections."""
-        self._session.close()
+        self._pool.close()
 
     def send(self, request: Request, limits: Limits) -> Response:
         """See `Transport.send`; any other scheme, host or port than the configured one is refused."""
-        if not request.url.startswith(self._below_root) and request.url != self._root:
+        target = request.url.removeprefix(self._root)
+        if target == request.url or target[:1] not in ("", "/", "?"):
             raise TransportFailure("the host is not the configured one", sent=False, lasting=True)
         with bounded(limits) as bounds:
             try:
-                answer = self._session.send(
-                    _prepare(request),
-                    stream=True,
-                    timeout=(limits.connect_seconds, limits.read_seconds),
-                    verify=self._verify,
-                    cert=None,
-                    proxies={},
-                    allow_redirects=False,
+                answer = self._pool.urlopen(
+                    request.method,
+                    target if target.startswith("/") else f"/{target}",
+                    body=request.body,
+                    headers=_headers_of(request),
+                    retries=False,
+                    redirect=False,
+                    timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
+                    preload_content=False,
+                    decode_content=False,
                 )
                 try:
-                    return _read(answer.raw, limits, request.sink)
+                    return _read(answer, limits, request.sink)
                 finally:
                     # Read to the end, the connection is back in the pool by now; otherwise it is unusable.
-                    answer.raw.close()
+                    answer.close()
             except _SinkError as error:
                 raise error.cause from None
             except (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
                 raise _failure(error, bounds) from None
 
 
-def _prepare(request: Request) -> requests.PreparedRequest:
-    """Built by hand: nothing of the environment, no cookie and no re-quoting of the URL comes in."""
-    prepared = requests.PreparedRequest()
-    prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
+def _headers_of(request: Request) -> dict[str, str]:
     headers = {"Accept-Encoding": ACCEPTED_ENCODINGS, **request.headers}
     if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(len(request.body or b""))
-    prepared.headers = requests.structures.CaseInsensitiveDict(headers)
-    prepared.hooks = requests.hooks.default_hooks()
-    return prepared
+    return headers
 
 
-def _read(raw: urllib3.HTTPResponse, limits: Limits, sink: BinaryIO | None) -> Response:
+def _read(raw: urllib3.BaseHTTPResponse, limits: Limits, sink: BinaryIO | None) -> Response:
     """Read the body up to the cap and undo its encoding; with a sink, pass a 200 on as it comes in."""
     headers = list(raw.headers.iteritems())
     announced = raw.length_remaining
@@ -129,7 +113,9 @@ def _read(raw: urllib3.HTTPResponse, limits: Limits, sink: BinaryIO | None) -> R
     pieces: list[bytes] = []
     streamed = sink if raw.status == http.client.OK else None
     size = announced if announced is not None and announced > cap else 0
-    while size <= cap and (piece := raw.read(_CHUNK, decode_content=False)):
+    # In one piece where its length is known: nothing is copied then.
+    at_once = _CHUNK if streamed is not None or announced is None else max(announced, 1)
+    while size <= cap and (piece := raw.read(at_once, decode_content=False)):
         if streamed is None:
             pieces.append(piece)
         else:
