@@ -18,11 +18,10 @@ from typing import Protocol
 import msgspec
 
 from rally_pipeline.rally.client import ListPage
-from rally_pipeline.rally.records import DecodedRows, keys_of, versions_of
+from rally_pipeline.rally.records import KEY_BYTES, DecodedRows, keys_of, versions_of
 
 _REMEMBERED_PAGES = 16
 _STALLED_PAGES = 5
-KEY_BYTES = 16
 
 Anchors = dict[bytes, tuple[int, int]]
 """What one page showed: key of a row -> (version, place on the page)."""

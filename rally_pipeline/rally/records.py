@@ -43,6 +43,7 @@ _BESIDES = 2
 """Columns of a row that always hold a value but do not stand in the record: version and time."""
 _TWICE = "the key {!r:.60} stands twice in one object of the record"
 """Such a record is refused: readers of JSON disagree on which of the two counts."""
+KEY_BYTES = 16
 _GUID = 36
 _GUID_DASHES = (8, 13, 18, 23)
 _SURPRISES = (msgspec.MsgspecError, ValueError, OverflowError, InvalidOperation, RecursionError)
@@ -76,14 +77,20 @@ def versions_of(raws: Sequence[msgspec.Raw]) -> list[int]:
 
 
 def keys_of(ids: Sequence[str]) -> list[bytes]:
-    """`key_of` of many ids at once; quicker where all of them are GUIDs in their usual form."""
+    """`key_of` of many ids at once."""
+    packed = packed_keys_of(ids)
+    return [packed[start : start + KEY_BYTES] for start in range(0, len(packed), KEY_BYTES)]
+
+
+def packed_keys_of(ids: Sequence[str]) -> bytes:
+    """`key_of` of many ids in one text; quicker where all of them are GUIDs in their usual form."""
     size, text = len(ids), "".join(ids)
     if set(map(len, ids)) == {_GUID} and all(text[place::_GUID] == "-" * size for place in _GUID_DASHES):
         with contextlib.suppress(ValueError):
             packed = bytes.fromhex(text.replace("-", ""))
-            if len(packed) == 16 * size:
-                return [packed[start : start + 16] for start in range(0, len(packed), 16)]
-    return [key_of(entity_id) for entity_id in ids]
+            if len(packed) == KEY_BYTES * size:
+                return packed
+    return b"".join(map(key_of, ids))
 
 
 def key_of(entity_id: str) -> bytes:
@@ -91,9 +98,9 @@ def key_of(entity_id: str) -> bytes:
     if len(entity_id) == _GUID:
         with contextlib.suppress(ValueError):
             packed = bytes.fromhex(entity_id.replace("-", ""))
-            if len(packed) == 16:
+            if len(packed) == KEY_BYTES:
                 return packed
-    return blake2b(entity_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(entity_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
 class DecodedRows(NamedTuple):

@@ -10,8 +10,7 @@ from sqlalchemy import select
 
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.marks import REASON_ABSENT, Hint, add_marks
-from rally_pipeline.rally.passes import KEY_BYTES
-from rally_pipeline.rally.records import keys_of
+from rally_pipeline.rally.records import KEY_BYTES, packed_keys_of
 from rally_pipeline.rally.tables import ENTITY_TABLES, extract_pages
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class MetKeys:
 
         if not len(self._met):
             return ids
-        wanted = _fingerprints(b"".join(keys_of(ids)))
+        wanted = _fingerprints(packed_keys_of(ids))
         places = np.minimum(np.searchsorted(self._met, wanted), len(self._met) - 1)
         return [ids[place] for place in np.nonzero(self._met[places] != wanted)[0]]
 

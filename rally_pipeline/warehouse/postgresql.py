@@ -169,10 +169,11 @@ class PostgresBulk:
 
     def live_keys(self, table: sa.Table, batch: int) -> Iterator[list[Key]]:
         """See `Transaction.live_keys`."""
+        single = len(primary_key(table)) == 1
         with _spoken(), self._driver.cursor(name="rally_live_keys") as cursor:
             cursor.execute(statements.live(table))
             while rows := cursor.fetchmany(batch):
-                yield [_key(row) for row in rows]
+                yield [row[0] for row in rows] if single else rows
 
     def page(
         self, table: sa.Table, columns: Sequence[str], after: Key | None, limit: int
