@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from rally_pipeline.http.envelope import duplicate_key
+from rally_pipeline.http.envelope import APART, duplicate_key
 from rally_pipeline.sell.entities import Entity, FieldType
 from rally_pipeline.warehouse.values import clean_text, decimal_text, instant_text, json_text
 
@@ -92,7 +92,9 @@ def read_record(entity: Entity, raw: bytes | msgspec.Raw) -> Record:
         raise RecordError(f"the record is not valid JSON: {error!s:.120}") from None
     if type(fields) is not dict:
         raise RecordError(f"the record is not a JSON object but {type(fields).__name__}")
-    if bytes(memoryview(raw)).count(b'":') != _count_keys(fields) and (twice := duplicate_key(raw)):
+    text = bytes(memoryview(raw))
+    is_plain = text.count(b'":') == _count_keys(fields) and not APART.search(text)
+    if not is_plain and (twice := duplicate_key(text)):
         raise RecordError(f"the key {twice!r:.60} stands twice in one object of the record")
     return _identify(entity, fields)
 
