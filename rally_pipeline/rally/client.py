@@ -30,6 +30,8 @@ _SMALLEST_PAGE = 100
 _FEWEST_ROWS = 10
 _SIZE_REFUSED = (400, 413, 414, 422)
 _DATES_REMEMBERED = 8
+CEILING_LEAD = timedelta(seconds=2)
+"""Of the server's clock over what its dates allow at least: `Date` cuts off a second, and dates differ by one."""
 _read_head = msgspec.json.Decoder(Head).decode
 
 
@@ -106,8 +108,8 @@ class RallyClient:
         return min(date + timedelta(seconds=max(0.0, now - at)) for date, at in self._leads)
 
     def server_ceiling(self) -> datetime:
-        """A time that the server's clock has hardly passed: `Date` cuts off a second, and dates differ by one."""
-        return self.server_floor() + timedelta(seconds=2)
+        """A time that the server's clock has hardly passed."""
+        return self.server_floor() + CEILING_LEAD
 
     def confirm_server_time(self) -> datetime:
         """`server_floor` from two answers at least, for what must not rest on one date alone."""

@@ -17,7 +17,7 @@ import msgspec
 
 from rally_pipeline.http.errors import ApiError, Forbidden, Throttled, Unauthorized
 from rally_pipeline.rally import marks
-from rally_pipeline.rally.client import ListPage, RallyClient
+from rally_pipeline.rally.client import CEILING_LEAD, ListPage, RallyClient
 from rally_pipeline.rally.deletes import DeleteGuard, allow_deletes, allowed_deletes, remove
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.invariants import check_evidence, check_settled
@@ -152,7 +152,8 @@ class Settler:
         if seen is None:
             return False
         left = (seen + self._policy.staleness - self._client.server_floor()).total_seconds()
-        self._clock.sleep(min(max(left, 0.0) + 0.01, self._policy.staleness_seconds + 1.0))
+        longest = (self._policy.staleness + _CLOCK_STEP + CEILING_LEAD).total_seconds()
+        self._clock.sleep(min(max(left, 0.0) + 0.01, longest))
         return True
 
     def _settle_due(self, total: int) -> None:
