@@ -2,7 +2,7 @@
 
     python -m benchmarks [--short] [--only first_load,change_feed,…] [--json benchmarks.json]
 
-The default takes about 25 minutes on a quiet machine with two cores; `--short`, with fewer rounds and less data, about
+The default takes about 35 minutes on a quiet machine with two cores; `--short`, with fewer rounds and less data, about
 4 and shows the same ratios less exactly. Each benchmark is also one command, with options of its own:
 `python -m benchmarks.first_load --help`.
 """
@@ -24,7 +24,7 @@ DEFAULT = (
     ("first_load", "--page-size 100 --only floor,look-first,ours"),
     ("change_feed", "--rounds 1"),
     ("rate_limit", "--window 6 --windows 2"),
-    ("sell_drain", "--rounds 1 --limit 60"),
+    ("sell_drain", "--rounds 1 --limit 300"),
     ("idle", ""),
     ("code_location", ""),
     ("growth", ""),
