@@ -24,6 +24,7 @@ from rally_pipeline.http.wire import BoundedPool, BoundedTlsPool, CallBounds, bo
 ACCEPTED_ENCODINGS = "gzip, deflate"
 _CHUNK = 256 * 1024
 _POOL_SIZE = 16
+_PORT, _TLS_PORT = 80, 443
 _MEMBERS = 16
 
 
@@ -49,17 +50,17 @@ class PoolTransport:
         origin(base_url)
         parts = urlsplit(base_url)
         self._root = f"{parts.scheme}://{parts.netloc}"
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            self._pool: BoundedPool | BoundedTlsPool = BoundedTlsPool(
-                host,
-                parts.port,
-                maxsize=_POOL_SIZE,
-                cert_reqs=ssl.CERT_REQUIRED,
-                ca_certs=ca_bundle or certifi.where(),
+        # The port is always told: without one, http.client looks for it behind the last colon of an IPv6 address.
+        is_tls = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (_TLS_PORT if is_tls else _PORT)
+        self._pool: BoundedPool | BoundedTlsPool
+        if is_tls:
+            authorities = ca_bundle or certifi.where()
+            self._pool = BoundedTlsPool(
+                host, port, maxsize=_POOL_SIZE, cert_reqs=ssl.CERT_REQUIRED, ca_certs=authorities
             )
         else:
-            self._pool = BoundedPool(host, parts.port, maxsize=_POOL_SIZE)
+            self._pool = BoundedPool(host, port, maxsize=_POOL_SIZE)
 
     def __repr__(self) -> str:
         return f"PoolTransport({self._root})"

@@ -188,6 +188,30 @@ def test_ipv6_only_host() -> None:
         assert fetch(server.url).body == PAGE
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://[::1]", ("::1", 80)),
+        ("https://[2001:db8::17]/api", ("2001:db8::17", 443)),
+        ("https://api.example", ("api.example", 443)),
+        ("https://api.example:8443", ("api.example", 8443)),
+    ],
+)
+def test_a_url_without_a_port_means_the_port_of_its_scheme(
+    url: str, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def resolve(host: str, port: int, _seconds: float) -> list[object]:
+        asked.append((host, port))
+        raise socket.gaierror("not in this test")
+
+    monkeypatch.setattr("rally_pipeline.http.wire._resolve", resolve)
+    with pytest.raises(TransportFailure, match="does not resolve"):
+        fetch(url)
+    assert asked == [address]
+
+
 @pytest.mark.fault("T4")
 def test_reset_before_headers() -> None:
     def handle(connection: Connection) -> None:
