@@ -475,7 +475,7 @@ POISON = {
     "no id": (b'{"first_name":"X"}', None),
     "id with a fraction": (b'{"id":2.5}', None),
     "key twice": (b'{"id":77001,"first_name":"A","first_name":"B"}', "77001"),
-    "key twice, blanks": (b'{"id":77001,"first_name" :"A","first_name" :"\\":"}', "77001"),
+    "key twice, blanks": (b'{"id":77009,"first_name" :"A","first_name" :"\\":"}', "77009"),
     "5,000 digits": (b'{"id":77002,"owner_id":' + b"9" * 5000 + b"}", "77002"),
     "deep": (b'{"id":77003,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
     "null": (b"null", None),
