@@ -178,10 +178,16 @@ def test_sigterm_ends_every_process_and_leaves_no_run_open(services):
 
 
 def test_services_end_when_the_command_is_killed(tmp_path):
+    """Also runs that are under way, which would ask a sandbox that is gone until they give up."""
     with running_services(tmp_path, "--sandbox", "--records", "50") as services:
         services.wait_until_up()
+        services.wait_for("a run", lambda: runs_under_way(services), seconds=120)
         services.stop(signal.SIGKILL)
         deadline = time.monotonic() + 90
         while services.survivors():
-            assert time.monotonic() < deadline, services.survivors()
+            assert time.monotonic() < deadline, "\n".join(services.survivors())
             time.sleep(0.5)
+
+
+def runs_under_way(services: Services) -> list[dict]:
+    return services.ask(RUNS, where={"statuses": ["STARTED"]})["runsOrError"]["results"]

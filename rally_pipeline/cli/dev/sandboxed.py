@@ -99,5 +99,5 @@ def start_first_sync(stack: ExitStack, home: Path, environment: Mapping[str, str
     """One catch-up of the systems that would wait for their schedules; Rally's sensor begins by itself."""
     systems = [name for name, _ in CATCH_UPS if name != "rally"]
     output = stack.enter_context((home / "first_sync.log").open("w"))
-    command = [sys.executable, "-m", "rally_pipeline.cli", "sync", *systems]
+    command = [sys.executable, "-m", "rally_pipeline.cli.dev.tethered", "rally-pipeline", "sync", *systems]
     return start_child(stack, "first sync", command, environment, output=output)

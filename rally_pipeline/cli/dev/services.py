@@ -103,7 +103,7 @@ def _end_runs(storage: Path) -> None:
 
 
 def _start_dagster(stack: ExitStack, port: int, environment: Mapping[str, str]) -> Child:
-    command = [sys.executable, "-m", "rally_pipeline.cli.dev.tethered", "dev"]
+    command = [sys.executable, "-m", "rally_pipeline.cli.dev.tethered", "dagster", "dev"]
     command += ["-w", str(WORKSPACE), "-h", HOST, "-p", str(port)]
     return start_child(stack, "dagster dev", command, environment)
 
