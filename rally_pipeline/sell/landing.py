@@ -29,6 +29,9 @@ _BOOKKEEPING = ("event_type", "page", "seen_at", "acked_at")
 """Columns whose change alone causes no write; the event type is a hint that a redelivery may spell differently."""
 
 
+_ID_CHUNK = 500
+
+
 @dataclass(frozen=True, slots=True)
 class PageMark:
     """A page of the queue as the bookkeeping knows it."""
@@ -117,6 +120,19 @@ def confirm(tx: Transaction, pages: Sequence[int], *, at: datetime) -> None:
         .values(acked_at=at)
     )
     tx.execute(delete(pending_acks).where(pending_acks.c.page.in_(pages)))
+
+
+def newest_revisions(tx: Transaction, kind: str, ids: Sequence[str]) -> dict[str, int]:
+    """The highest revision that the queue delivered of each object, also where a look wrote its state."""
+    found: dict[str, int] = {}
+    for start in range(0, len(ids), _ID_CHUNK):
+        statement = (
+            select(queue_items.c.id, func.max(queue_items.c.revision))
+            .where(queue_items.c.type == kind, queue_items.c.id.in_(ids[start : start + _ID_CHUNK]))
+            .group_by(queue_items.c.id)
+        )
+        found.update((object_id, revision) for object_id, revision in tx.rows(statement) if revision)
+    return found
 
 
 def drop_payloads(tx: Transaction, references: Iterable[tuple[str, str]]) -> None:

@@ -245,6 +245,9 @@ class Settler:
         stored = tx.fetch(self._table, ("revision", "updated_at"), keys)
         names = [(object_id, self._entity.singular) for object_id in records]
         buried = {name[0]: row[0] for name, row in tx.fetch(tombstones, ("revision",), names).items()}
+        # Sources of deals and of leads may share an id, and the queue does not say which of them a revision is of.
+        is_one_kind = self._entity is not Entity.SOURCES
+        landed = landing.newest_revisions(tx, self._entity.singular, list(records)) if is_one_kind else {}
         rows: dict[int | str, Row] = {}
         doubted: set[str] = set()
         for mark in seen:
@@ -252,6 +255,8 @@ class Settler:
             if record is None:
                 continue
             revision, updated_at = stored.get(record.key, (buried.get(mark.id), None))
+            # A look is newer than all that was delivered before it: an old state that comes again must stay older.
+            revision = max(revision or 0, landed.get(mark.id, 0)) or None
             if _is_older(record.updated_at, updated_at) and mark.attempts < self._policy.doubted_looks:
                 doubted.add(mark.id)
             else:

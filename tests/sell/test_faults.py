@@ -453,19 +453,26 @@ def test_the_same_item_twice_on_a_page_is_one_row(make_world: MakeWorld) -> None
 
 
 @pytest.mark.fault("S16")
-def test_two_states_of_an_object_on_one_page_are_decided_by_a_look(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("seconds", [5, 0])
+def test_two_states_of_an_object_on_one_page_are_decided_by_a_look(
+    make_world: MakeWorld, seconds: int
+) -> None:
+    """And the older of them stays the older one when it comes again, also where both are of one second."""
     world = make_world(page_size=100)
     lead = first(world, "lead")
     world.catch_up()
     before = world.row(Entity.LEADS, lead.id)
     for name in ("Second", "Third"):
-        world.clock.advance(5)
+        world.clock.advance(seconds)
         world.api.world.update("lead", lead.id, {"first_name": name})
     world.api.sync.redeliver(lead)
     result = world.drain()
     assert result.tally.suspected == 1
     assert world.row(Entity.LEADS, lead.id) == before
     world.settle()
+    assert world.row(Entity.LEADS, lead.id)["first_name"] == "Third"  # type: ignore[index]
+    world.api.sync.redeliver(lead)
+    world.drain()
     assert world.row(Entity.LEADS, lead.id)["first_name"] == "Third"  # type: ignore[index]
     assert_settled(world)
 
