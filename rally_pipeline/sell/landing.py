@@ -29,9 +29,6 @@ _BOOKKEEPING = ("event_type", "page", "seen_at", "acked_at")
 """Columns whose change alone causes no write; the event type is a hint that a redelivery may spell differently."""
 
 
-_ID_CHUNK = 500
-
-
 @dataclass(frozen=True, slots=True)
 class PageMark:
     """A page of the queue as the bookkeeping knows it."""
@@ -124,15 +121,12 @@ def confirm(tx: Transaction, pages: Sequence[int], *, at: datetime) -> None:
 
 def newest_revisions(tx: Transaction, kind: str, ids: Sequence[str]) -> dict[str, int]:
     """The highest revision that the queue delivered of each object, also where a look wrote its state."""
-    found: dict[str, int] = {}
-    for start in range(0, len(ids), _ID_CHUNK):
-        statement = (
-            select(queue_items.c.id, func.max(queue_items.c.revision))
-            .where(queue_items.c.type == kind, queue_items.c.id.in_(ids[start : start + _ID_CHUNK]))
-            .group_by(queue_items.c.id)
-        )
-        found.update((object_id, revision) for object_id, revision in tx.rows(statement) if revision)
-    return found
+    statement = (
+        select(queue_items.c.id, func.max(queue_items.c.revision))
+        .where(queue_items.c.type == kind, queue_items.c.id.in_(ids))
+        .group_by(queue_items.c.id)
+    )
+    return {object_id: revision for object_id, revision in tx.rows(statement) if revision}
 
 
 def drop_payloads(tx: Transaction, references: Iterable[tuple[str, str]]) -> None:

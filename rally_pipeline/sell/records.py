@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from rally_pipeline.http.envelope import APART, duplicate_key
+from rally_pipeline.http.envelope import duplicate_key, has_single_keys
 from rally_pipeline.sell.entities import Entity, FieldType
 from rally_pipeline.warehouse.values import clean_text, decimal_text, instant_text, json_text
 
@@ -93,8 +93,7 @@ def read_record(entity: Entity, raw: bytes | msgspec.Raw) -> Record:
     if type(fields) is not dict:
         raise RecordError(f"the record is not a JSON object but {type(fields).__name__}")
     text = bytes(memoryview(raw))
-    is_plain = text.count(b'":') == _count_keys(fields) and not APART.search(text)
-    if not is_plain and (twice := duplicate_key(text)):
+    if not has_single_keys(text, fields) and (twice := duplicate_key(text)):
         raise RecordError(f"the key {twice!r:.60} stands twice in one object of the record")
     return _identify(entity, fields)
 
@@ -113,17 +112,6 @@ def read_identity(raw: bytes) -> str | None:
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
     return None if found is None else clean_text(str(found))
-
-
-def _count_keys(fields: dict[str, Any]) -> int:
-    """Keys at every depth; cheap where most values are plain."""
-    count = len(fields)
-    for value in fields.values():
-        if type(value) is dict:
-            count += _count_keys(value)
-        elif type(value) is list:
-            count += _count_keys({str(place): item for place, item in enumerate(value)}) - len(value)
-    return count
 
 
 def _identify(entity: Entity, fields: dict[str, Any]) -> Record:

@@ -65,13 +65,14 @@ def _end(child: Child) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    _kill_session(process.pid)
+    kill_session(process.pid)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
 
 
-def _kill_session(leader: int) -> None:
+def kill_session(leader: int) -> None:
+    """End what is left of the session that the process `leader` began; nothing if it began none."""
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:

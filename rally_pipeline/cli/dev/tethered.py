@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 
-from rally_pipeline.cli.dev.children import GRACE_SECONDS
+from rally_pipeline.cli.dev.children import GRACE_SECONDS, kill_session
 
 _cut = threading.Event()
 """Set when the parent is gone."""
@@ -61,8 +61,7 @@ def _watch_stdin() -> None:
 
 def _end_session() -> None:
     """What the parent would do now: end whatever is left."""
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
+    kill_session(os.getpid())
     os._exit(1)
 
 
