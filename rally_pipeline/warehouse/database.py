@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 import sqlalchemy as sa
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
-from rally_pipeline.warehouse import evolution, fences, identity, leasing, opening, sqlite
+from rally_pipeline.warehouse import evolution, fences, identity, interrupts, leasing, opening, sqlite
 from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld, WarehouseError
 from rally_pipeline.warehouse.leasing import Lease
 from rally_pipeline.warehouse.sessions import Sessions
@@ -108,22 +108,23 @@ class Warehouse:
             RuntimeError: this thread has a transaction open already.
         """
         self._step(f"{name}:begin")
-        try:
-            with self._sessions.open(reading=False) as connection:
-                if lease is not None:
-                    leasing.check(connection, lease, self._clock)
-                transaction = self._new_transaction(connection)
-                yield transaction
-                self._step(f"{name}:before-commit")
-                self._sessions.commit(connection, name, lease)
-        except FenceLost as lost:
-            self._count_fence(lost)
-            raise
-        if lease is not None:
-            lease.commits += 1
-        if transaction.witnessed is not None and self._witness is not None:
-            tell = self._witness.restart if transaction.renewed else self._witness.raise_to
-            tell(*transaction.witnessed)
+        with interrupts.deferred():
+            try:
+                with self._sessions.open(reading=False) as connection:
+                    if lease is not None:
+                        leasing.check(connection, lease, self._clock)
+                    transaction = self._new_transaction(connection)
+                    yield transaction
+                    self._step(f"{name}:before-commit")
+                    self._sessions.commit(connection, name, lease)
+            except FenceLost as lost:
+                self._count_fence(lost)
+                raise
+            if lease is not None:
+                lease.commits += 1
+            if transaction.witnessed is not None and self._witness is not None:
+                tell = self._witness.restart if transaction.renewed else self._witness.raise_to
+                tell(*transaction.witnessed)
         self._step(f"{name}:after-commit")
 
     @contextlib.contextmanager
