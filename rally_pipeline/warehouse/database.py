@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -20,6 +21,9 @@ from rally_pipeline.warehouse.transaction import Bulk, Transaction
 
 Result = TypeVar("Result")
 LEASE_POLL_SECONDS = 0.5
+SILENT_SECONDS = 5.0
+"""A wait for a lease that takes longer is told, and then once in `LINE_SECONDS`."""
+LINE_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -200,15 +204,20 @@ class Warehouse:
 
     def _take_lease(self, stream: str, token: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds
+        next_line = self._clock.monotonic() + SILENT_SECONDS
         pause = LEASE_POLL_SECONDS / 16
         while True:
             try:
                 with self.transaction(f"lease.{stream}.take") as transaction:
                     return leasing.take(transaction.connection, stream, token, ttl_seconds, self._clock)
-            except LeaseHeld:
+            except LeaseHeld as error:
                 left = end - self._clock.monotonic()
                 if left <= 0:
                     raise
+                if self._clock.monotonic() >= next_line:
+                    until = self._clock.now() + timedelta(seconds=left)
+                    _log.warning("waiting until %s UTC at the latest: %s", f"{until:%H:%M:%S}", error)
+                    next_line += LINE_SECONDS
                 self._clock.sleep(min(pause, left))
                 pause = min(pause * 2, LEASE_POLL_SECONDS)
 

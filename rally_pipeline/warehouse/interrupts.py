@@ -42,5 +42,5 @@ def deferred() -> Iterator[None]:
                 signal.signal(number, note)
             yield
     finally:
-        for number in caught:
-            signal.raise_signal(number)
+        for arrived in caught:
+            signal.raise_signal(arrived)

@@ -65,7 +65,10 @@ def stopping() -> Any:
 
 @pytest.mark.fault("P2")
 def test_a_signal_at_any_moment_leaves_no_transaction_open(warehouse_url: str, stopping: None) -> None:
-    with Warehouse.open(warehouse_url) as store, Warehouse.open(warehouse_url, lock_wait_seconds=0.2) as other:
+    with (
+        Warehouse.open(warehouse_url) as store,
+        Warehouse.open(warehouse_url, lock_wait_seconds=0.2) as other,
+    ):
         write(store, 0)
         with SignalAt(None) as counted:
             write(store, 0)
@@ -89,13 +92,15 @@ def test_a_signal_at_any_moment_leaves_no_transaction_open(warehouse_url: str, s
 @pytest.mark.fault("P2")
 def test_a_signal_inside_a_transaction_ends_the_block_after_it(tmp_path: Path, stopping: None) -> None:
     with Warehouse.open(f"sqlite:///{tmp_path / 'w.db'}") as store:
-        after = False
-        with pytest.raises(ToldToStop):
+
+        def work() -> None:
             with store.transaction("test") as tx:
                 signal.raise_signal(signal.SIGTERM)
                 tx.set_state(STREAM, {"value": 1})
-            after = True
-        assert not after
+            pytest.fail("the signal was not delivered")
+
+        with pytest.raises(ToldToStop):
+            work()
         with store.reading() as tx:
             assert tx.state(STREAM) == {"value": 1}
 
@@ -104,10 +109,12 @@ def test_a_signal_inside_a_transaction_ends_the_block_after_it(tmp_path: Path, s
 def test_a_signal_is_not_forgotten_where_the_transaction_fails_by_itself(
     tmp_path: Path, stopping: None
 ) -> None:
-    with (
-        Warehouse.open(f"sqlite:///{tmp_path / 'w.db'}") as store,
-        pytest.raises(ToldToStop),
-        store.transaction("test"),
-    ):
-        signal.raise_signal(signal.SIGTERM)
-        raise ValueError("something else")
+    with Warehouse.open(f"sqlite:///{tmp_path / 'w.db'}") as store:
+
+        def work() -> None:
+            with store.transaction("test"):
+                signal.raise_signal(signal.SIGTERM)
+                raise ValueError("something else")
+
+        with pytest.raises(ToldToStop):
+            work()
