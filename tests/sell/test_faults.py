@@ -262,8 +262,13 @@ def test_a_failed_object_that_fails_for_ever_stays_open_and_is_tombstoned_when_g
     assert "500" in row["last_error"]
     world.api.forgive()
     world.api.world.delete("lead", lead.id)
-    world.catch_up()
-    assert world.count(failed_objects) == 0
+    left = []
+    for _ in range(3):
+        world.catch_up()
+        left.append(world.count(failed_objects))
+        world.clock.advance(60)
+    # It was never delivered, so its delete is not announced either: it may be hidden from the token only.
+    assert left == [1, 1, 0]
     assert [row["id"] for row in world.rows(tombstones)] == [lead.id]
     assert_settled(world)
 
