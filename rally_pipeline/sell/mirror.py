@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 _LEASE_SECONDS = 300.0
 """Longer than any one call with its repetitions, so that a slow server costs no take-over."""
-_MOST_BOUNDS = 3
-"""So many times the staleness bound are waited for at most in one run; what is open then is left to the next one."""
+_MOST_WAITS = 3
+"""So many times the staleness bound is waited for at most in one run; what is open then is left to the next one."""
 _SILENT_SECONDS = 5.0
 """A longer wait is told."""
 _RUN = "sell.run"
@@ -156,12 +156,12 @@ class SellMirror:
     def _settle_all(self, settlers: Sequence[Settler], *, wait: bool) -> None:
         """In rounds, until nothing is left to wait for. A server's clock that stands still ends the waiting, too."""
         bound = self._policy.settling.total_seconds() + 1
-        end = self._clock.monotonic() + _MOST_BOUNDS * bound
+        waited = 0.0
         while True:
             for settler in settlers:
                 settler.settle_due()
             due = [at for settler in settlers if (at := settler.next_due()) is not None]
-            if not wait or not due or self._clock.monotonic() >= end:
+            if not wait or not due or waited >= _MOST_WAITS * bound:
                 return
             left = (max(due) - self._client.server_time()).total_seconds()
             seconds = min(max(left, 0.0) + 0.01, bound)
@@ -172,6 +172,7 @@ class SellMirror:
                     f"{until:%H:%M:%S}",
                 )
             self._clock.sleep(seconds)
+            waited += seconds
 
     def adopt_device(self) -> Device:
         """Go on under `SELL_DEVICE_UUID`: a person vouches that this warehouse holds what it acknowledged."""
