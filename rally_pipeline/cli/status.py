@@ -72,9 +72,13 @@ def status(as_json: bool) -> None:
         raise UserMistake(f"nothing is configured: {missing}")
     found = [_reader(module)(settings) for _, module in configured]
     if as_json:
-        click.echo(json.dumps(_as_json(found), indent=2))
+        click.echo(json.dumps(_as_json(found, read_only=settings.rally_pipeline_read_only), indent=2))
         return
     results.print(_as_table(found))
+    if settings.rally_pipeline_read_only:
+        results.print(
+            "RALLY_PIPELINE_READ_ONLY=true: nothing is written to any remote system", style="yellow"
+        )
     for system in found:
         for problem in system.problems:
             results.print(Text(f"{system.system}: {problem}", style="yellow"))
@@ -85,8 +89,9 @@ def _reader(module: str) -> StatusReader:
     return reader
 
 
-def _as_json(found: list[SystemStatus]) -> dict[str, object]:
+def _as_json(found: list[SystemStatus], *, read_only: bool) -> dict[str, object]:
     return {
+        "read_only": read_only,
         "systems": {
             system.system: {
                 "problems": list(system.problems),
@@ -104,7 +109,7 @@ def _as_json(found: list[SystemStatus]) -> dict[str, object]:
                 },
             }
             for system in found
-        }
+        },
     }
 
 

@@ -17,7 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.answers import answer_error, bad_answer
 from rally_pipeline.http.budget import Budget
-from rally_pipeline.http.errors import ApiError, NoAnswer
+from rally_pipeline.http.errors import ApiError, NoAnswer, ReadOnly
 from rally_pipeline.http.pool_transport import PoolTransport
 from rally_pipeline.http.redaction import redact, spellings
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
@@ -94,6 +94,8 @@ class HttpClient:
         clock, random, step: time, chance, and the hook before and after every request, which is called with
             `<system>:<METHOD> <path>:before` and `…:after`.
         bucket: to be shared by several clients of one host.
+        read_only: refuse every call that changes something at the remote system: all but GET, and whatever goes
+            below one of the paths `consuming`, where even a GET takes something away.
         sandbox: whether the answers must come from the sandbox, which marks each one; None takes its answers from
             the loopback interface only, since it listens nowhere else.
 
@@ -117,8 +119,12 @@ class HttpClient:
         step: Step = no_step,
         bucket: RetryBucket | None = None,
         sandbox: bool | None = None,
+        read_only: bool = False,
+        consuming: tuple[str, ...] = (),
     ) -> None:
         self.system = system
+        self._read_only = read_only
+        self._consuming = consuming
         self._base_url = check_base_url(base_url)
         self._headers = _checked({"Accept": "application/json", "User-Agent": "rally-pipeline", **headers})
         self._secrets = spellings(secrets)
@@ -161,6 +167,17 @@ class HttpClient:
         """The `Date` of the answer received last (UTC, whole seconds); None before the first."""
         return self._server_time
 
+    def check_writable(self, what: str) -> None:
+        """Stop before anything is prepared that could not be sent; `what` says in words what does not happen then.
+
+        Raises:
+            ReadOnly: RALLY_PIPELINE_READ_ONLY is on.
+        """
+        if self._read_only:
+            raise ReadOnly(
+                self.system, "", "", detail=f"RALLY_PIPELINE_READ_ONLY=true forbids writing: {what}"
+            )
+
     def get(self, path: str, **options: Unpack[CallOptions]) -> Response:
         """See `request`; repeated."""
         return self.request("GET", path, **options)
@@ -198,9 +215,13 @@ class HttpClient:
                 attempt, so that it never holds parts of two answers.
 
         Raises:
+            ReadOnly: the client may only read, and this call writes.
             ApiError: one of its subclasses says what came instead.
             ValueError: the path, the headers or the body cannot be sent.
         """
+        if self._read_only and (method != "GET" or path.startswith(self._consuming)):
+            detail = "RALLY_PIPELINE_READ_ONLY=true forbids writing"
+            raise ReadOnly(self.system, method, path, detail=detail)
         request = self._build(method, path, options)
         repeat = options.get("repeat")
         return self._exchange(

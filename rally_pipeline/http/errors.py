@@ -114,6 +114,14 @@ class OversizedAnswer(BadAnswer):
     """A 2xx answer larger than the cap of one answer; ask for less at once."""
 
 
+class ReadOnly(ApiError):
+    """Not sent: RALLY_PIPELINE_READ_ONLY is on, and this would change something at the remote system."""
+
+    def __str__(self) -> str:
+        call = f" ({self.method} {self.path} was not sent)" if self.method else ""
+        return f"{self.system}: {self.detail}{call}"
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,

@@ -56,6 +56,8 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
 
     if not isinstance(error, errors.ApiError):
         return None
+    if isinstance(error, errors.ReadOnly):
+        return Diagnosis(str(error), mistake=True, repeatable=False)
     url, key, example = _VARIABLES.get(error.system, ("the URL", "the key", ""))
     advice = {
         errors.Unauthorized: f"check {key}: missing, mistyped, revoked or expired",

@@ -168,10 +168,12 @@ class Importer:
         """Import a file, or go on with its import; does nothing if it was imported before.
 
         Raises:
+            ReadOnly: RALLY_PIPELINE_READ_ONLY is on.
             FileError: the file as a whole cannot be imported; nothing was sent.
             LeaseHeld: another import is under way.
             ApiError: Rally cannot be used now; run again to go on.
         """
+        self._client.http.check_writable("nothing is imported")
         sha256, size = hash_file(path)
         journal = ImportJournal(self._warehouse, entity, sha256)
         opened = _Opened(journal, entity, path, sha256, size, Meter(self._client, self._clock))
@@ -195,6 +197,7 @@ class Importer:
             LeaseHeld: another import is under way.
             ApiError: Rally cannot be used now; run again to go on.
         """
+        self._client.http.check_writable("nothing is imported")
         journal = ImportJournal(self._warehouse, entity, sha256)
         with self._warehouse.lease(
             LEASE_STREAM, wait_seconds=self._patience_seconds, ttl_seconds=LEASE_SECONDS

@@ -100,6 +100,9 @@ def import_sensor(settings: Settings) -> dg.SensorDefinition:
     def rally_import_sensor(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult:
+        forbidden = policy.read_only_skip(settings, "no file is imported")
+        if forbidden is not None:
+            return dg.SensorResult(skip_reason=forbidden, cursor=context.cursor)
         cursor = InboxCursor.read(context.cursor)
         with contextlib.suppress(OSError):  # an inbox that cannot be made is an empty one
             for entity in Entity:
