@@ -197,6 +197,15 @@ class Warehouse:
         with self.reading() as transaction:
             return transaction.identity()
 
+    def check_not_moved(self, why: str) -> None:
+        """Stop what could be done twice; `why` says what a copy or an older state does not know.
+
+        Raises:
+            WarehouseError: this may be a copy or an older state of another warehouse.
+        """
+        if (found := self.identity()).moved:
+            raise WarehouseError(identity.moved_message(found, why))
+
     def _take_lease(self, stream: str, token: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds
         pause = LEASE_POLL_SECONDS / 16

@@ -199,6 +199,14 @@ def compare(
     return Identity(row.id, row.created_at, bool(reasons), tuple(reasons), row.witness_count)
 
 
+def moved_message(found: Identity, why: str) -> str:
+    """The line for a person whose warehouse was recognised; `why` says what cannot go on."""
+    return (
+        f"this warehouse may be a copy or an older state of another one ({'; '.join(found.reasons)}): {why}. Run"
+        " `rally-pipeline restored`"
+    )
+
+
 def _place_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if then.get("kind") != now["kind"]:
         return ["the warehouse was moved to another kind of database"]

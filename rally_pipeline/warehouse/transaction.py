@@ -11,9 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.settings import DeleteMode
-from rally_pipeline.warehouse import evolution, identity, values
+from rally_pipeline.warehouse import evolution, identity, leasing, values
 from rally_pipeline.warehouse import quarantine as quarantining
 from rally_pipeline.warehouse.errors import WarehouseError
+from rally_pipeline.warehouse.identity import Identity
 from rally_pipeline.warehouse.plans import DELETED_AT, Key, Plan, Row, UpsertResult, plan_rows
 from rally_pipeline.warehouse.tables import sync_state
 
@@ -251,10 +252,7 @@ class Transaction:
             WarehouseError: this may be a copy or an older state itself, so nothing may be acknowledged.
         """
         if not self.renewed and (found := self.identity()).moved:
-            raise WarehouseError(
-                f"this warehouse may be a copy or an older state ({'; '.join(found.reasons)}): nothing can be "
-                "acknowledged until its identity is renewed"
-            )
+            raise WarehouseError(identity.moved_message(found, "nothing can be acknowledged or sent"))
         self.witnessed = identity.count_up(self.connection)
 
     def renew_identity(self) -> str:
@@ -262,3 +260,10 @@ class Transaction:
         warehouse_id = identity.renew(self.connection, self._place)
         self.witnessed, self.renewed = (warehouse_id, 0), True
         return warehouse_id
+
+    def begin_anew(self) -> Identity:
+        """A new lineage of a warehouse that was restored or copied; whoever wrote to the old one cannot go on."""
+        warehouse_id = self.renew_identity()
+        leasing.revoke_all(self.connection)
+        row = identity.read(self.connection)
+        return Identity(warehouse_id, row.created_at, moved=False, reasons=(), witness_count=0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,11 +142,15 @@ def test_a_rejects_file_that_cannot_be_written_is_written_by_the_next_run(
     desk = make_sqlite_desk()
     path = desk.write(Entity.CONTACTS, [*contacts(1), {"email": "x"}])
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    make_file = tempfile.mkstemp
+
+    def refuse(**options: Any) -> tuple[int, str]:
+        if options["dir"] == desk.folder:
+            raise PermissionError(13, "Permission denied")
+        return make_file(**options)
 
     with monkeypatch.context() as patched:
-        patched.setattr("rally_pipeline.rally.files.folders.tempfile.mkstemp", lambda **_: refuse())
+        patched.setattr("rally_pipeline.rally.files.folders.tempfile.mkstemp", refuse)
         report = desk.run(Entity.CONTACTS, path)
     assert report.rejects is None
     assert "could not be written" in report.notes[-1]
@@ -219,6 +225,7 @@ def test_the_simulated_server_may_take_long_to_answer(make_sqlite_desk: MakeDesk
 MEASURE = """
 import re, sys
 from pathlib import Path
+from typing import Any
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.sandbox.application import Sandbox
 from tests.rally.files.desk import Desk

@@ -189,6 +189,7 @@ def _requests(
     """Runs for the files of the first entity that has any to import; later entities wait for them."""
     from rally_pipeline.rally.files.manifest import FileStatus
 
+    settled = (FileStatus.DONE, FileStatus.REFUSED, FileStatus.ASSUMED)
     for entity in ORDER:
         open_files = 0
         asked: set[str] = set()
@@ -199,7 +200,12 @@ def _requests(
                 remarks.append(
                     f"{entity.value}/{file.path.name} was refused as a whole: see table import_files"
                 )
-            if status in (FileStatus.DONE, FileStatus.REFUSED) or seen.sha256 in asked:
+            if status is FileStatus.ASSUMED:
+                remarks.append(
+                    f"{entity.value}/{file.path.name} counts as imported since the warehouse was restored:"
+                    " `rally-pipeline import --again` takes it nonetheless"
+                )
+            if status in settled or seen.sha256 in asked:
                 continue
             open_files += 1
             asked.add(seen.sha256)
