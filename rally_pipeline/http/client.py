@@ -18,9 +18,9 @@ from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.answers import answer_error, bad_answer
 from rally_pipeline.http.budget import Budget
 from rally_pipeline.http.errors import ApiError, NoAnswer, ReadOnly
-from rally_pipeline.http.pool_transport import PoolTransport
 from rally_pipeline.http.redaction import redact, spellings
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
+from rally_pipeline.http.session import SessionTransport
 from rally_pipeline.http.transport import Caller, Limits, Request, Response, Transport, TransportFailure
 from rally_pipeline.http.urls import build_url, check_base_url, is_loopback, quote_segment
 
@@ -88,7 +88,7 @@ class HttpClient:
         base_url: https, or http on the loopback interface; every call goes below it.
         headers: sent with every call; this is where the credentials go.
         secrets: values that no error, excerpt or log line may show.
-        transport: carries requests out; by default a `PoolTransport` of its own.
+        transport: carries requests out; by default a `SessionTransport` of its own.
         budget: paces requests; None sends at once.
         policy, limits: bounds of the retries, and of one attempt.
         clock, random, step: time, chance, and the hook before and after every request, which is called with
@@ -128,8 +128,8 @@ class HttpClient:
         self._base_url = check_base_url(base_url)
         self._headers = _checked({"Accept": "application/json", "User-Agent": "rally-pipeline", **headers})
         self._secrets = spellings(secrets)
-        self._own_transport = PoolTransport(self._base_url) if transport is None else None
-        self._transport: Transport = transport or self._own_transport or PoolTransport(self._base_url)
+        self._own_transport = SessionTransport(self._base_url) if transport is None else None
+        self._transport: Transport = transport or self._own_transport or SessionTransport(self._base_url)
         self._budget = budget
         self._policy = policy
         self._limits = limits
@@ -358,7 +358,9 @@ def _accept(caller: Caller, outcome: Response | TransportFailure, *, sent: bool)
 def _error(caller: Caller, outcome: Response | TransportFailure, *, sent: bool) -> ApiError:
     if isinstance(outcome, Response):
         return answer_error(outcome)
-    return _no_answer(caller, outcome.reason, sent=sent)
+    error = _no_answer(caller, outcome.reason, sent=sent)
+    error.lasting, error.advice = outcome.lasting, redact(outcome.advice, caller.secrets)
+    return error
 
 
 def _no_answer(caller: Caller, detail: str, *, sent: bool) -> NoAnswer:

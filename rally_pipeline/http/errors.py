@@ -54,9 +54,13 @@ class NoAnswer(ApiError):
 
     Attributes:
         sent: whether the request may have reached the server and may have been applied.
+        lasting: whether repeating cannot help until somebody changes something, such as a certificate or a proxy.
+        advice: what to do about it, where the failure itself tells.
     """
 
     sent: bool = True
+    lasting: bool = False
+    advice: str = ""
 
 
 class Unauthorized(ApiError):
