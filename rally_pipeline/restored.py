@@ -60,8 +60,8 @@ def why_moved(warehouse: Warehouse) -> tuple[str, ...]:
 def declare_restored(settings: Settings, *, clock: Clock | None = None, step: Step = no_step) -> Restored:
     """Give the warehouse a new identity and a new Sell device, and distrust what the backup could not know.
 
-    All of it is one transaction, then the witness file; killed in between, the warehouse still counts as restored and
-    the same call does it again. Makes no request. `step` is the hook of the warehouse's transactions.
+    All of it is one transaction: killed before its commit nothing is done, after it everything, and the same call may
+    be made again at any time. Makes no request. `step` is the hook of the warehouse's transactions.
 
     Raises:
         WarehouseError: the warehouse cannot be used; one line says why.

@@ -174,7 +174,7 @@ def _die_at(last: int) -> Callable[[str], None]:
     return step
 
 
-def test_killed_before_the_witness_was_told_it_still_counts_as_restored(
+def test_killed_before_the_witness_was_told_the_next_commit_tells_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(settings)
@@ -187,7 +187,11 @@ def test_killed_before_the_witness_was_told_it_still_counts_as_restored(
         with pytest.raises(Killed):
             declare_restored(settings)
     with opened(settings) as warehouse:
-        assert warehouse.identity().reasons == ("another warehouse was kept at this place before",)
+        with warehouse.transaction("acknowledge") as tx:
+            tx.witness()
+        with warehouse.transaction("restore") as tx:
+            tx.connection.exec_driver_sql("UPDATE warehouse_identity SET witness_count = 0")
+        assert warehouse.identity().reasons == ("an older state was restored: count 0, but 1 was witnessed",)
     check_anew(settings, declare_restored(settings))
 
 

@@ -127,8 +127,10 @@ class Warehouse:
             if lease is not None:
                 lease.commits += 1
             if transaction.witnessed is not None and self._witness is not None:
-                tell = self._witness.restart if transaction.renewed else self._witness.raise_to
-                tell(*transaction.witnessed)
+                if transaction.renewed:
+                    self._witness.restart(*transaction.witnessed)
+                else:
+                    self._witness.raise_to(*transaction.witnessed, replaces=transaction.replaces)
         self._step(f"{name}:after-commit")
 
     @contextlib.contextmanager

@@ -81,6 +81,7 @@ class Transaction:
         self._witness = witness
         self.witnessed: tuple[str, int] | None = None
         self.renewed = False
+        self.replaces: list[str] = []
 
     # Small statements
 
@@ -241,7 +242,11 @@ class Transaction:
     def identity(self) -> identity.Identity:
         """Which warehouse this is, and whether it may be a copy or a restored older state."""
         told = self._witness.read() if self._witness is not None else None
-        return identity.compare(identity.read(self.connection), self._place, told)
+        return identity.compare(identity.read(self.connection), self._place, told, self.earlier_ids())
+
+    def earlier_ids(self) -> list[str]:
+        """Identities that this warehouse had before its present one, the oldest first."""
+        return list((self.state(identity.LINEAGE) or {}).get("earlier", []))
 
     def witness(self) -> None:
         """Call before a commit after which the outside world is told to forget something (an acknowledgement).
@@ -254,9 +259,12 @@ class Transaction:
         if not self.renewed and (found := self.identity()).moved:
             raise WarehouseError(identity.moved_message(found, "nothing can be acknowledged or sent"))
         self.witnessed = identity.count_up(self.connection)
+        self.replaces = self.earlier_ids()
 
     def renew_identity(self) -> str:
         """Begin a new lineage here (after `Identity.moved` was dealt with); return the new id."""
+        earlier = [*self.earlier_ids(), identity.read(self.connection).id]
+        self.set_state(identity.LINEAGE, {"earlier": earlier[-identity.EARLIER_KEPT :]})
         warehouse_id = identity.renew(self.connection, self._place)
         self.witnessed, self.renewed = (warehouse_id, 0), True
         return warehouse_id
