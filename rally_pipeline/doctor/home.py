@@ -38,8 +38,11 @@ _NETWORK_PREFIXES = ("fuse.sshfs", "fuse.glusterfs", "fuse.s3", "fuse.gcsfuse", 
 
 
 def examine_home(settings: Settings) -> Iterator[Finding]:
-    """The data folder."""
-    return examine_folder("home", settings.home_path)
+    """The data folder, and the folders of imports and exports where they lie elsewhere."""
+    yield from examine_folder("home", settings.home_path)
+    for subject, folder in (("imports", settings.imports_path), ("exports", settings.exports_path)):
+        if settings.home_path not in folder.parents:
+            yield from examine_folder(subject, folder)
 
 
 def examine_dagster(settings: Settings) -> Iterator[Finding]:

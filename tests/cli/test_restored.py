@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,6 +21,7 @@ from rally_pipeline.rally.files.templates import TEMPLATES
 from rally_pipeline.sandbox.application import Sandbox
 from rally_pipeline.sandbox.clock import SandboxClock
 from rally_pipeline.sandbox.server import SandboxServer
+from rally_pipeline.warehouse import Warehouse
 from tests.cli.conftest import Shell
 from tests.rally.files.desk import activities, csv_text
 
@@ -66,6 +72,9 @@ def test_a_backup_is_put_back(office: Shell, server: SandboxServer, into_the_sam
         stopped = office.say(*command)
         assert stopped.exit_code == 2
         assert "rally-pipeline restored" in stopped.stderr
+    status = json.loads(office.say("status", "--json").stdout)
+    assert len(status["copy_or_older_state"]) == (1 if into_the_same_file else 2)
+    assert "run `rally-pipeline restored`" in office.say("status").stdout
     asked = office.say("restored")
     assert asked.exit_code == 2
     assert "--yes" in asked.stderr
@@ -78,6 +87,7 @@ def test_a_backup_is_put_back(office: Shell, server: SandboxServer, into_the_sam
     held = office.say("import", "activities", str(file))
     assert held.exit_code == 2
     assert "--again" in held.stderr
+    assert json.loads(office.say("status", "--json").stdout)["copy_or_older_state"] == []
     assert office.say("sync", "sell").exit_code == 2
     office.variables["SELL_DEVICE_UUID"] = uuid
     caught_up = office.say("sync")
@@ -101,13 +111,36 @@ def test_the_inbox_sensor_leaves_what_counts_as_imported_alone(office: Shell) ->
     cursor = None
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(3):
-            with dg.build_sensor_context(
-                instance=instance, cursor=cursor, resources={"warehouse": warehouse}
-            ) as context:
-                found = sensor.evaluate_tick(context)
+            found = _tick(sensor, instance, warehouse, cursor)
             cursor = found.cursor
             assert not found.run_requests
     assert "counts as imported since the warehouse was restored" in (found.skip_message or "")
+
+
+def test_the_inbox_sensor_asks_for_no_import_into_an_older_state(office: Shell) -> None:
+    assert office.say("status").exit_code == 0
+    inbox = office.home / "imports" / "activities"
+    inbox.mkdir(parents=True)
+    (inbox / "calls.csv").write_text(csv_text(TEMPLATES[Entity.ACTIVITIES].headers, activities(2)))
+    shutil.copy(office.home / "warehouse.db", office.home / "backup")
+    put_back(office, into_the_same_file=False)
+    settings = office.settings()
+    sensor, warehouse = import_sensor(settings), WarehouseResource(url=settings.warehouse)
+    with dg.DagsterInstance.ephemeral() as instance:
+        seen = _tick(sensor, instance, warehouse, None)
+        with pytest.raises(dg.Failure, match="rally-pipeline restored"):
+            _tick(sensor, instance, warehouse, seen.cursor)
+
+
+def _tick(
+    sensor: dg.SensorDefinition,
+    instance: dg.DagsterInstance,
+    warehouse: WarehouseResource,
+    cursor: str | None,
+) -> Any:
+    resources = {"warehouse": warehouse}
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
+        return sensor.evaluate_tick(context)
 
 
 def test_without_a_warehouse_there_is_nothing_to_say(shell: Shell) -> None:
@@ -115,3 +148,28 @@ def test_without_a_warehouse_there_is_nothing_to_say(shell: Shell) -> None:
     assert done.exit_code == 2
     assert "there is no warehouse at" in done.stderr
     assert not shell.home.exists()
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 2), (b"y\n", 0)])
+def test_on_a_terminal_it_asks(office: Shell, answer: bytes, code: int) -> None:
+    assert office.say("status").exit_code == 0
+    with Warehouse.open(office.settings().warehouse) as warehouse:
+        before = warehouse.identity().id
+    master, slave = pty.openpty()
+    os.write(master, answer)
+    done = subprocess.run(
+        [sys.executable, "-m", "rally_pipeline.cli", "restored"],
+        cwd=office.folder,
+        env=office.environment(),
+        stdin=slave,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    os.close(master)
+    os.close(slave)
+    assert done.returncode == code, done.stderr
+    assert "was restored from a backup or copied?" in done.stderr
+    with Warehouse.open(office.settings().warehouse) as warehouse:
+        assert (warehouse.identity().id == before) == (code == 2)

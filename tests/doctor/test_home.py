@@ -80,3 +80,14 @@ def test_a_dagster_home_elsewhere_is_looked_at_too(tmp_path: Path, monkeypatch: 
     found = list(home.examine_dagster(load_settings(rally_pipeline_home=tmp_path)))
     assert "may be written" in found[0].text
     assert "DAGSTER_HOME" in found[-1].text
+
+
+def test_folders_of_imports_and_exports_elsewhere_are_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    settings = load_settings(
+        rally_pipeline_home=tmp_path / "home",
+        imports_dir=tmp_path / "file" / "inbox",
+        exports_dir=tmp_path / "out",
+    )
+    found = [(one.subject, one.verdict) for one in home.examine_home(settings)]
+    assert found == [("home", Verdict.OK), ("imports", Verdict.PROBLEM), ("exports", Verdict.OK)]

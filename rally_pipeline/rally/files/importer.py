@@ -21,6 +21,7 @@ from rally_pipeline.rally.files.manifest import FileRecord, FileStatus
 from rally_pipeline.rally.files.policy import ImportPolicy
 from rally_pipeline.rally.files.problems import FileError, Problem
 from rally_pipeline.rally.files.rejects import rejects_path, write_rejects
+from rally_pipeline.rally.files.restored import IMPORTED_SINCE
 from rally_pipeline.rally.files.restored import MESSAGE as ASSUMED
 from rally_pipeline.rally.files.scratch import Scratch
 from rally_pipeline.rally.files.sources import open_source
@@ -221,7 +222,7 @@ class Importer:
     def _check_writable(self) -> None:
         """Before anything is stored: an import may be sent, and this warehouse knows what was imported before."""
         self._client.http.check_writable("nothing is imported")
-        self._warehouse.check_not_moved("which files were imported since is not known here")
+        self._warehouse.check_not_moved(IMPORTED_SINCE)
 
     @contextmanager
     def _reading(self, entity: Entity, path: Path) -> Iterator[tuple[Template, Staging, Source, list[str]]]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rally_pipeline.warehouse import Transaction
 
 MESSAGE = "counts as imported since the warehouse was restored or copied"
+IMPORTED_SINCE = "which files were imported since is not known here"
+"""What a copy or an older state cannot tell, so that nothing may be imported from it."""
 _COUNTS = ("rows", "imported", "duplicate", "refused", "unknown", "chunks", "uploads")
 _UNDECIDED = (FileStatus.STAGING, FileStatus.OPEN)
 

@@ -167,10 +167,12 @@ def _read_statuses(
     if not waiting:
         return {}
     from rally_pipeline.rally.files.journal import ImportJournal
+    from rally_pipeline.rally.files.restored import IMPORTED_SINCE
     from rally_pipeline.rally.files.tables import metadata
 
     statuses = {}
     with warehouse.open() as opened:
+        opened.check_not_moved(IMPORTED_SINCE)
         opened.create_tables(metadata)
         for file in waiting:
             record = ImportJournal(opened, file.entity, file.seen.sha256).read()
