@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     rally_pipeline_sandbox: bool | None = None
     """Whether the systems are the sandbox: true refuses unmarked answers, false marked ones; unset takes marked ones
     from loopback only."""
+    rally_pipeline_read_only: bool = Field(
+        default=False,
+        description="`true`: nothing is written to any remote system and the Sell queue is not opened (no session,"
+        " acknowledgement, trigger, import, sync run): for development and branch deployments.",
+    )
     warehouse_url: OptionalSecret = None
     warehouse_schema: OptionalText = None
 

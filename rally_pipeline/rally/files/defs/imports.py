@@ -111,6 +111,7 @@ def _run(
     from rally_pipeline.rally.client import connect
     from rally_pipeline.rally.files.importer import Importer
     from rally_pipeline.rally.files.policy import ImportPolicy
+    from rally_pipeline.warehouse import Warehouse
 
     settings = rally.settings(warehouse)
     import_policy = replace(
@@ -121,7 +122,9 @@ def _run(
     )
     client = connect(settings)
     try:
-        with warehouse.open() as opened:
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, home=settings.home_path
+        ) as opened:
             importer = Importer(
                 opened,
                 client,
