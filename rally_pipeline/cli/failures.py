@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
+from rally_pipeline.http.redaction import redact
 from rally_pipeline.orchestration.diagnosis import diagnose
+from rally_pipeline.settings import known_secrets
 
 FAILED = 1
 MISTAKE = 2
@@ -56,5 +58,7 @@ def outcome_of(error: Exception) -> tuple[int, str]:
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    click.echo(f"Error: {line}", err=True)
+    # A path may hold bytes that are no text.
+    shown = redact(line, known_secrets()).encode("utf-8", "backslashreplace").decode()
+    click.echo(f"Error: {shown}", err=True)
     sys.exit(code)

@@ -36,7 +36,7 @@ def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
 
 def warehouse_kind(settings: Settings) -> str:
     """The icon of assets that live in the warehouse."""
-    return "sqlite" if settings.warehouse.startswith("sqlite") else "postgres"
+    return "sqlite" if settings.warehouse_is_file else "postgres"
 
 
 def hourly_freshness() -> dg.FreshnessPolicy:
