@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from rally_pipeline.http.redaction import redact
+from rally_pipeline.http.redaction import escape, redact
 from rally_pipeline.orchestration.diagnosis import diagnose
 from rally_pipeline.settings import known_secrets
 
@@ -52,13 +52,13 @@ def outcome_of(error: Exception) -> tuple[int, str]:
     diagnosis = diagnose(error)
     if diagnosis is not None:
         return (MISTAKE if diagnosis.mistake else FAILED), diagnosis.line
-    text = " ".join(str(error).split())
+    text = redact(" ".join(str(error).split()), known_secrets())
     line = f"unexpected {type(error).__name__}: {text} (RALLY_PIPELINE_TRACEBACK=1 shows where)"
     return FAILED, line
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    # A path may hold bytes that are no text.
-    shown = redact(line, known_secrets()).encode("utf-8", "backslashreplace").decode()
+    # A path may hold line breaks, and bytes that are no text.
+    shown = escape(line).encode("utf-8", "backslashreplace").decode()
     click.echo(f"Error: {shown}", err=True)
     sys.exit(code)

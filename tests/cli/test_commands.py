@@ -183,6 +183,13 @@ def test_an_error_that_nobody_expects_shows_no_secret(connected, monkeypatch):
     assert one_line(done.stderr).startswith("Error: unexpected RuntimeError: the key is ***")
 
 
+def test_an_error_is_one_line_whatever_a_path_holds(connected):
+    done = connected.say("import", "contacts", "no\nsuch\udce4file.csv")
+    assert done.exit_code == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "such" in line
+
+
 def test_a_warehouse_of_a_newer_version_is_refused(filled):
     with sqlite3.connect(filled.home / "warehouse.db") as connection:
         connection.execute("UPDATE warehouse_identity SET schema_version = 999")
