@@ -46,7 +46,7 @@ def read_only_skip(settings: Settings, what: str) -> dg.SkipReason | None:
 
 def warehouse_kind(settings: Settings) -> str:
     """The icon of assets that live in the warehouse."""
-    return "sqlite" if settings.warehouse.startswith("sqlite") else "postgres"
+    return "sqlite" if settings.warehouse_is_file else "postgres"
 
 
 def hourly_freshness() -> dg.FreshnessPolicy:

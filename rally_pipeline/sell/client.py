@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 
@@ -331,7 +332,15 @@ def connect(
         random=random,
         step=step,
     )
-    return SellClient(http, device_uuid=settings.sell_device_uuid, clock=clock)
+    return SellClient(http, device_uuid=_canonical(settings.sell_device_uuid), clock=clock)
+
+
+def _canonical(uuid: str) -> str:
+    """One spelling for the server, as for the warehouse: to the server another spelling may be another device."""
+    try:
+        return str(UUID(uuid))
+    except ValueError:
+        return uuid  # the device's own check refuses it, where it is about to be used
 
 
 def _budget_file(settings: Settings) -> Path:

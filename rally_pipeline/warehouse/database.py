@@ -50,7 +50,7 @@ class Warehouse:
     @classmethod
     def open(
         cls,
-        url: str,
+        url: str | Path,
         *,
         schema: str | None = None,
         clock: Clock | None = None,
@@ -61,7 +61,7 @@ class Warehouse:
         """Open the warehouse and create or migrate its own tables.
 
         Args:
-            url: SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
+            url: SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`, or the file of SQLite.
             schema: PostgreSQL schema for all tables, created if missing; SQLite has none and ignores it.
             clock: the clock of leases, states and retries.
             step: called before and after every transaction.

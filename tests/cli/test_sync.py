@@ -47,6 +47,27 @@ def recorded_runs(shell) -> list[tuple[str, str]]:
         return connection.execute("SELECT pipeline_name, status FROM runs ORDER BY id").fetchall()
 
 
+def test_settings_as_a_container_hands_them_over_and_a_home_with_a_difficult_name(connected, sandbox):
+    """`docker --env-file` leaves quotes in the values; the key must arrive without them in Dagster's steps too."""
+    connected.variables = {name: f' "{value}" \r' for name, value in connected.variables.items()}
+    connected.variables["RALLY_API_URL"] = connected.variables["RALLY_API_URL"].replace("http:", "HTTP:")
+    home = connected.folder / "it's a #1 hömé & so on"
+    done = connected.run("sync", "rally", RALLY_PIPELINE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert (home / "warehouse.db").exists()
+    assert {path.name for path in connected.folder.iterdir()} == {home.name}
+
+
+def test_a_bad_cron_of_sell_stops_neither_rally_nor_sell(connected, sandbox):
+    connected.variables |= {
+        name: value for name, value in sandbox.environment().items() if name.startswith("SELL")
+    }
+    done = connected.run("sync", "rally", "sell", SELL_DRAIN_CRON="every quarter of an hour")
+    assert done.returncode == 0, done.stderr
+    assert "SELL_DRAIN_CRON: not a cron expression" in done.stderr
+    assert "sell_contacts: " in done.stderr
+
+
 def test_a_mistake_ends_at_once_with_one_line_and_code_two(connected):
     done = connected.say("sync", "rally", RALLY_API_KEY="rk_live_canary_4711")
     assert done.exit_code == 2, done.stderr

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from rally_pipeline.cli.environment import NETWORK_VARIABLES
 from rally_pipeline.http.session import SessionTransport
 from rally_pipeline.http.transport import Limits, Request, Response, TransportFailure
+from rally_pipeline.settings import NETWORK_VARIABLES
 from tests.http.certificates import Certificates
 from tests.http.raw_server import Connection, Handler, RawServer, always, answer
 

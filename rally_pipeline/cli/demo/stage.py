@@ -65,7 +65,7 @@ def open_stage(home: Path, *, records: int, seed: int) -> Iterator[Stage]:
         settings = load_settings(
             **variables,
             rally_pipeline_home=home,
-            warehouse_url=f"sqlite:///{warehouse_path}",
+            warehouse_url=None,
             warehouse_schema=None,
             rally_feed_overlap_seconds=300,
             rally_staleness_seconds=30,
