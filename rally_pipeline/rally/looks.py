@@ -21,7 +21,7 @@ from rally_pipeline.rally.client import CEILING_LEAD, ListPage, RallyClient
 from rally_pipeline.rally.deletes import DeleteGuard, allow_deletes, allowed_deletes, remove
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.invariants import check_evidence, check_settled
-from rally_pipeline.rally.marks import Mark
+from rally_pipeline.rally.marks import REASON_VERIFY, Mark
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.records import Head, RecordDecoder, read_id, version_of
 from rally_pipeline.rally.results import SettleResult
@@ -306,8 +306,8 @@ class Settler:
         `_ACCEPT_OLDER_AFTER` looks that agree it is written as it is (the source itself went back).
         """
         check_tenant(tx, raws[:1])
-        trusting = [place for place, mark in enumerate(shown) if mark.attempts >= _ACCEPT_OLDER_AFTER]
-        doubting = [place for place, mark in enumerate(shown) if mark.attempts < _ACCEPT_OLDER_AFTER]
+        trusting = [place for place, mark in enumerate(shown) if _is_believed(mark)]
+        doubting = [place for place, mark in enumerate(shown) if not _is_believed(mark)]
         check_evidence(shown, begun, self._policy.staleness)
         older: set[str] = set()
         refused: set[str] = set()
@@ -356,6 +356,7 @@ class Settler:
             [version_of(memoryview(raw)) for raw in raws],
             synced_at=instant_text(begun),
             guard=guard,
+            by_value=True,
         )
         tally = self._tally
         tally.inserted += written.inserted
@@ -368,6 +369,11 @@ class Settler:
         wait = min(_FIRST_BACKOFF_SECONDS * 2**mark.attempts, _LONGEST_BACKOFF_SECONDS)
         retry_at = self._client.server_floor() + max(timedelta(seconds=wait), self._policy.staleness)
         marks.postpone_mark(tx, self._entity, mark, retry_at=retry_at)
+
+
+def _is_believed(mark: Mark) -> bool:
+    """Whether a record older than the stored row is written: a comparison has seen it so before, and nothing newer."""
+    return mark.attempts >= _ACCEPT_OLDER_AFTER or mark.reason == REASON_VERIFY
 
 
 def _own_id(raw: msgspec.Raw, mark: Mark) -> str:

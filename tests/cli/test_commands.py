@@ -167,24 +167,33 @@ def test_quarantine_lists_what_could_not_be_stored_and_replay_tries_again(connec
     assert "rally.contacts" in connected.say("quarantine").stdout
 
 
-def test_a_mass_delete_stops_and_waits_for_a_persons_word(connected, sandbox):
+def test_a_mass_delete_stops_and_waits_for_a_persons_word(filled, sandbox):
     from rally_pipeline.rally.connection import open_mirror
     from rally_pipeline.rally.entities import Entity
 
-    rally = sandbox.sandbox.rally
+    connected, rally = filled, sandbox.sandbox.rally
     rally.mutate(300, kinds=["insert"], entities=["companies"])
     with open_mirror(connected.settings()) as mirror:
         mirror.extract(Entity.COMPANIES)
+    sandbox.sandbox.clock.advance(100)
     for company in rally.ids("companies")[:150]:
         rally.delete("companies", company)
     rally.clear_feed()
+    before = stored_companies(connected)
     stopped = connected.say("verify", "--heal")
     assert stopped.exit_code == 2, stopped.output
-    assert "rally-pipeline allow-deletes companies 1" in one_line(stopped.stderr)
+    assert "rally-pipeline allow-deletes companies 150" in one_line(stopped.stderr)
+    assert stored_companies(connected) == before
     assert connected.say("allow-deletes", "companies", "150").exit_code == 0
     healed = connected.say("verify", "--heal")
     assert healed.exit_code == 0, healed.stderr
     assert connected.say("verify").exit_code == 0
+
+
+def stored_companies(shell) -> int:
+    with sqlite3.connect(shell.home / "warehouse.db") as connection:
+        (count,) = connection.execute("SELECT count(*) FROM rally_companies").fetchone()
+    return int(count)
 
 
 def test_demo_needs_no_account_and_agrees(shell):
