@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rally_pipeline.rally.records import RecordDecoder, RecordError, Row
+from rally_pipeline.rally.records import RecordDecoder, Row, version_of
 from rally_pipeline.rally.rows import BOOKKEEPING
 from rally_pipeline.rally.tables import ENTITY_TABLES
 from rally_pipeline.warehouse.types import Json
@@ -57,10 +57,7 @@ class RowValues:
 
     def of_record(self, raw: bytes) -> Row | None:
         """The same for a single record."""
-        try:
-            return self._pick(self._decoder.decode(raw, synced_at=""))
-        except RecordError:
-            return None
+        return self.of_records([msgspec.Raw(raw)], [version_of(raw)])[0]
 
     def updated_at(self, row: Row | None) -> str | None:
         """Canonical text of `updatedAt`, which sorts."""
