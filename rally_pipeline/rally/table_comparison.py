@@ -296,7 +296,8 @@ class TableComparison:
             examples=tuple(examples),
             cost=cost,
         )
-        outcome = {**result.counts(), "at": instant_text(self._client.server_floor())}
+        at = instant_text(self._client.server_floor())
+        outcome = {**result.counts(), "at": at, "examples": examples}
         with self._warehouse.transaction(f"{self.entity.stream}.verified") as tx:
             tx.set_state(verify_stream(self.entity), outcome)
         return result

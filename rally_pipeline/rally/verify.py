@@ -131,12 +131,12 @@ class Verification:
     def _announce_refetches(self, entities: Sequence[Entity]) -> None:
         with self._warehouse.reading() as tx:
             pending = sum(marks.count_marks(tx, entity) for entity in entities)
-        if pending and self._policy.staleness_seconds > _TOLD_FROM_SECONDS:
-            _logger.info(
-                "%d records are pending: refetched when their changes are %d s old",
-                pending,
-                self._policy.staleness_seconds,
-            )
+        if pending:
+            self._announce_wait(f"{pending} records are pending: refetched")
+
+    def _announce_wait(self, what: str) -> None:
+        if self._policy.staleness_seconds > _TOLD_FROM_SECONDS:
+            _logger.info("%s within %d s, when answers cannot be stale", what, self._policy.staleness_seconds)
 
     def _read_feed(self) -> None:
         """Bring the change log up to now. A read that goes on with an interrupted one may have begun long ago."""
@@ -167,10 +167,8 @@ class Verification:
         """Without healing: give entries that are late a while, then read what differs once more."""
         if not any(table.differences for table in tables):
             return
-        wait = self._policy.staleness_seconds
-        if wait > _TOLD_FROM_SECONDS:
-            _logger.info("rows differ, but entries of the feed may be late: looked at again in %d s", wait)
-        self._clock.sleep(float(wait))
+        self._announce_wait("rows differ, but entries of the feed may be late: looked at again")
+        self._clock.sleep(float(self._policy.staleness_seconds))
         self._drop_in_flight(tables, since)
         for table in tables:
             self._charged(table.entity, table.confirm)
@@ -180,6 +178,8 @@ class Verification:
         differing = [table for table in tables if table.differences]
         for table in differing:
             self._charged(table.entity, self._patiently, self._flag, table)
+        if differing:
+            self._announce_wait(f"{sum(table.differences for table in differing)} rows differ: refetched")
         stopped: MassDeleteSuspected | None = None
         for table in differing:
             try:
