@@ -14,7 +14,7 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.tables import ENTITY_TABLES
 from rally_pipeline.rally.verify import NeverExtracted
 from tests.rally.conftest import MakeWorld
-from tests.rally.world import World
+from tests.rally.world import Crash, World
 
 CONTACTS = ENTITY_TABLES[Entity.CONTACTS]
 WRONG = {
@@ -300,6 +300,29 @@ def test_a_row_older_than_the_record_was_is_written_when_scan_and_refetch_agree(
     healed = world.mirror.verify(Entity.CONTACTS, heal=True)
     assert (healed.stale, healed.repaired, healed.left) == (10, 10, 0)
     assert world.differences() == []
+
+
+def test_a_crash_at_any_step_of_healing_loses_nothing(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 20}, max_limit=8)
+    world.extract([Entity.CONTACTS])
+    crashes = 0
+    for step in range(1, 200, 4):
+        world.pass_time(300)
+        with world.warehouse.transaction("somebody") as tx:
+            tx.execute(update(CONTACTS).values(notes=f"wrong {step}"))
+            tx.execute(CONTACTS.insert().values(id=f"not-in-rally-{step}"))
+        world.crash_at(step)
+        try:
+            world.mirror.verify(Entity.CONTACTS, heal=True)
+        except Crash:
+            crashes += 1
+        else:
+            break
+        world.restart()
+        assert world.mirror.verify(Entity.CONTACTS, heal=True).left == 0
+        assert world.differences() == []
+        assert world.marks() == []
+    assert crashes > 10
 
 
 def test_without_a_full_extract_there_is_nothing_to_compare(make_sqlite_world: MakeWorld) -> None:
