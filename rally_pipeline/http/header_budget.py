@@ -8,6 +8,7 @@ to go on; even pacing would waste the window that is open at the start. What oth
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -23,7 +24,10 @@ from rally_pipeline.http.throttle import (
     server_seconds,
     server_wait,
 )
-from rally_pipeline.http.transport import Response
+from rally_pipeline.http.transport import LimitReached, Response
+from rally_pipeline.http.waits import announce, moment
+
+logger = logging.getLogger(__name__)
 
 # What is left untouched of a window: a share of the limit, at least four (or a tenth), at most ten.
 _RESERVED_SHARE = 0.02
@@ -44,6 +48,8 @@ _SLACK_STEP = 0.25
 _EDGE_SECONDS = 0.005
 _SHORTEST_SLEEP = 0.001
 _LONGEST_NAP = 0.5
+_LONGEST_SHORTAGE = 1800.0
+"""Seconds for which more requests are waited for in all, over all calls."""
 
 
 class OthersDemand:
@@ -86,14 +92,17 @@ class HeaderBudget:
     - After the reset one request goes first and must show the new window before the others follow. As long as
       the exact moment is uncertain (rounded header, unsharp clock), the reserve pays for that request.
     - After a pause in which others may have used up everything, one request goes first as well.
+    - A reset that is far ahead may be a mistake of the server: every 90 s one request asks again, for half an hour.
     - Without usable headers requests are not paced, apart from the wait after a 429.
 
     Args:
         clock: time; its monotonic seconds are those passed to `observe`.
+        system: whose limit it is, for the log.
     """
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, system: str = "rate limit") -> None:
         self._clock: Clock = clock if clock is not None else SystemClock()
+        self._system = system
         self._changed = threading.Condition()
         self._server_clock = ServerClock()
         self._others = OthersDemand()
@@ -111,12 +120,14 @@ class HeaderBudget:
         self._longest_view = 0.0
         self._blocked_until = -math.inf
         self._refusals = 0
+        self._short_since: float | None = None
+        self._announced_end = -math.inf
 
     def __repr__(self) -> str:
         return f"HeaderBudget({self._quota})"
 
-    def acquire(self) -> float:
-        """See `Budget.acquire`."""
+    def acquire(self, give_up_at: float = math.inf) -> float:
+        """See `Budget.acquire`; a shortage that lasts from call to call is waited for 30 minutes in all."""
         waited = 0.0
         while True:
             with self._changed:
@@ -129,8 +140,29 @@ class HeaderBudget:
                     self._changed.wait(min(delay, _LONGEST_NAP))
                     waited += self._clock.monotonic() - now
                     continue
+                self._check_patience(now, delay, give_up_at)
+                self._announce(now, delay)
             self._clock.sleep(delay)
             waited += delay
+
+    def _check_patience(self, now: float, delay: float, give_up_at: float) -> None:
+        if self._short_since is not None:
+            give_up_at = min(give_up_at, self._short_since + _LONGEST_SHORTAGE)
+        if now + delay > give_up_at:
+            raise LimitReached(self._shortage())
+
+    def _announce(self, now: float, delay: float) -> None:
+        """Log the wait once, not for every thread."""
+        if abs(now + delay - self._announced_end) > _LONGEST_SLACK:
+            self._announced_end = now + delay
+            announce(logger, self._clock, self._system, delay, self._shortage())
+
+    def _shortage(self) -> str:
+        """Why nothing is sent now."""
+        quota = self._quota
+        if self._refusals or quota is None:
+            return "the server refused further requests (429)"
+        return f"{quota.remaining:,} of {quota.limit:,} requests are left until {moment(quota.reset)}"
 
     def try_acquire(self, now: float) -> float:
         """0 if a request may be sent at monotonic second `now`; it then counts as under way.
@@ -179,7 +211,8 @@ class HeaderBudget:
         others = self._others.within(min(now - self._known_at, _STALE_SECONDS))
         spare = left - _reserve(quota.limit) - others
         if spare < 1:
-            return opens - now, False
+            return self._await_reset(opens, now)
+        self._short_since = None
         if spare <= _TIMED and not self._server_clock.sharp:
             if self._telling_at is None:
                 self._telling_at = self._server_clock.next_telling(now)
@@ -187,6 +220,13 @@ class HeaderBudget:
                 return min(self._telling_at, opens) - now, False
             self._telling_at = None
         return 0.0, silence > _STALE_SECONDS and left < max(quota.limit / 2, self._others.within(silence))
+
+    def _await_reset(self, opens: float, now: float) -> tuple[float, bool]:
+        """As `_judge` where too little is left: until the reset, but in steps after which one request asks again."""
+        if self._short_since is None:
+            self._short_since = now
+        ask_again = max(self._heard_at, self._short_since) + LONGEST_WAIT
+        return (0.0, True) if now >= ask_again else (min(opens, ask_again) - now, False)
 
     def _opens(self, quota: Quota) -> float:
         """The monotonic second at which to try the next window."""

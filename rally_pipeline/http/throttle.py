@@ -80,7 +80,13 @@ def read_quota(response: Response) -> Quota | None:
 
 
 def server_wait(response: Response) -> float | None:
-    """Seconds that the server asks to wait, clamped to 1 to 90; None if it does not say.
+    """Seconds after which to ask again: what the server asks to wait, clamped to 1 to 90; None if it does not say."""
+    seconds = stated_wait(response)
+    return None if seconds is None else min(LONGEST_WAIT, max(SHORTEST_WAIT, seconds))
+
+
+def stated_wait(response: Response) -> float | None:
+    """Seconds that the server asks to wait, as it says them; None if it does not.
 
     `Retry-After` as seconds or as a date, else `X-RateLimit-Reset`; both dates are taken against the `Date`
     header of the same answer, never against the local clock.
@@ -93,6 +99,4 @@ def server_wait(response: Response) -> float | None:
     if seconds is None or seconds < 0:
         reset = read_reset(response)
         seconds = reset[0] - now if reset is not None and now is not None else None
-    if seconds is None or seconds < 0:
-        return None
-    return min(LONGEST_WAIT, max(SHORTEST_WAIT, seconds))
+    return None if seconds is None or seconds < 0 else seconds

@@ -80,7 +80,7 @@ class SignalSmithClient:
 
     def get_sync(self, sync_id: str) -> Sync:
         """Raises `NotFound` where it does not exist."""
-        return self._read_sync(self.http.get(self._sync_path(sync_id)))
+        return self.http.read(self._sync_path(sync_id), self._read_sync)[1]
 
     def create_sync(self, fields: Mapping[str, Any]) -> Sync | None:
         """The new sync, or None where the answer does not show it. Never repeated.
@@ -126,8 +126,8 @@ class SignalSmithClient:
 
     def get_run(self, sync_id: str, run_id: str) -> Run:
         """Raises `NotFound` where it does not exist (any more)."""
-        response = self.http.get(f"{self._sync_path(sync_id)}/runs/{quote_segment(run_id)}")
-        return self._read_run(response, sync_id)
+        path = f"{self._sync_path(sync_id)}/runs/{quote_segment(run_id)}"
+        return self.http.read(path, lambda response: self._read_run(response, sync_id))[1]
 
     def list_models(self) -> list[Mapping[str, Any]]:
         """Models with their SQL; empty where the token may not read them."""
@@ -140,29 +140,27 @@ class SignalSmithClient:
     def workspace_timezone(self) -> str | None:
         """The workspace's zone, wherever its settings keep it; None where they do not tell."""
         try:
-            settings = decode(self.http.get(f"{self._root}/settings"), dict[str, Any])
+            settings = self.http.read(f"{self._root}/settings", _read_object)[1]
         except (Forbidden, NotFound):
             return None
         return _find_zone(settings)
 
     def sync_health(self, days: int = 7) -> dict[str, Any]:
         """Success rates and last run states of all syncs over the last `days`."""
-        return decode(
-            self.http.get(f"{self._root}/insights/sync-health", params={"days": days}), dict[str, Any]
-        )
+        return self.http.read(f"{self._root}/insights/sync-health", _read_object, params={"days": days})[1]
 
     def _sync_path(self, sync_id: str) -> str:
         return f"{self._root}/syncs/{quote_segment(sync_id)}"
 
     def _read_sync(self, response: Response) -> Sync:
         try:
-            return read_sync(decode(response, dict[str, Any]))
+            return read_sync(_read_object(response))
         except RecordError as error:
             raise bad_answer(response, f"not a sync: {error}") from None
 
     def _read_run(self, response: Response, sync_id: str) -> Run:
         try:
-            return self._masked(read_run(decode(response, dict[str, Any]), sync_id=sync_id))
+            return self._masked(read_run(_read_object(response), sync_id=sync_id))
         except RecordError as error:
             raise bad_answer(response, f"not a run: {error}") from None
 
@@ -199,8 +197,8 @@ class SignalSmithClient:
         page = 0
         while True:
             page += 1
-            response = self.http.get(path, params=params)
-            rows, pagination = _decoded(response), _pagination(response)
+            response, rows = self.http.read(path, _decoded, params=params)
+            pagination = _pagination(response)
             found.add(rows)
             if pagination is None:
                 return True  # a bare array is the whole list
@@ -265,13 +263,17 @@ def connect(
         headers={"Authorization": f"Bearer {secret}", "X-Workspace-ID": workspace},
         secrets=[secret],
         sandbox=settings.rally_pipeline_sandbox,
-        budget=TokenBudget(RATES, clock=clock, state_path=shared),
+        budget=TokenBudget(RATES, clock=clock, state_path=shared, system="signalsmith"),
         clock=clock,
         random=random,
         step=step,
         transport=transport,
     )
     return SignalSmithClient(http, workspace, secrets=[secret])
+
+
+def _read_object(response: Response) -> dict[str, Any]:
+    return decode(response, dict[str, Any])
 
 
 def _decoded(response: Response) -> list[object]:
