@@ -16,6 +16,7 @@ from collections import deque
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS
 from rally_pipeline.http.server_clock import SHARP_SECONDS, ServerClock
+from rally_pipeline.http.shortage import LONGEST_SHORTAGE, Shortage
 from rally_pipeline.http.throttle import (
     LONGEST_WAIT,
     SHORTEST_WAIT,
@@ -48,8 +49,6 @@ _SLACK_STEP = 0.25
 _EDGE_SECONDS = 0.005
 _SHORTEST_SLEEP = 0.001
 _LONGEST_NAP = 0.5
-_LONGEST_SHORTAGE = 1800.0
-"""Seconds for which more requests are waited for in all, over all calls."""
 
 
 class OthersDemand:
@@ -98,9 +97,12 @@ class HeaderBudget:
     Args:
         clock: time; its monotonic seconds are those passed to `observe`.
         system: whose limit it is, for the log.
+        shortage: what is known of one from other budgets of the same account.
     """
 
-    def __init__(self, *, clock: Clock | None = None, system: str = "rate limit") -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, system: str = "rate limit", shortage: Shortage | None = None
+    ) -> None:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._system = system
         self._changed = threading.Condition()
@@ -120,7 +122,7 @@ class HeaderBudget:
         self._longest_view = 0.0
         self._blocked_until = -math.inf
         self._refusals = 0
-        self._short_since: float | None = None
+        self._shortage = shortage if shortage is not None else Shortage()
         self._announced_end = -math.inf
 
     def __repr__(self) -> str:
@@ -146,18 +148,19 @@ class HeaderBudget:
             waited += delay
 
     def _check_patience(self, now: float, delay: float, give_up_at: float) -> None:
-        if self._short_since is not None:
-            give_up_at = min(give_up_at, self._short_since + _LONGEST_SHORTAGE)
+        since = self._shortage.since(now)
+        if since is not None:
+            give_up_at = min(give_up_at, since + LONGEST_SHORTAGE)
         if now + delay > give_up_at:
-            raise LimitReached(self._shortage())
+            raise LimitReached(self._reason())
 
     def _announce(self, now: float, delay: float) -> None:
         """Log the wait once, not for every thread."""
         if abs(now + delay - self._announced_end) > _LONGEST_SLACK:
             self._announced_end = now + delay
-            announce(logger, self._clock, self._system, delay, self._shortage())
+            announce(logger, self._clock, self._system, delay, self._reason())
 
-    def _shortage(self) -> str:
+    def _reason(self) -> str:
         """Why nothing is sent now."""
         quota = self._quota
         if self._refusals or quota is None:
@@ -212,7 +215,7 @@ class HeaderBudget:
         spare = left - _reserve(quota.limit) - others
         if spare < 1:
             return self._await_reset(opens, now)
-        self._short_since = None
+        self._shortage.end()
         if spare <= _TIMED and not self._server_clock.sharp:
             if self._telling_at is None:
                 self._telling_at = self._server_clock.next_telling(now)
@@ -223,9 +226,7 @@ class HeaderBudget:
 
     def _await_reset(self, opens: float, now: float) -> tuple[float, bool]:
         """As `_judge` where too little is left: until the reset, but in steps after which one request asks again."""
-        if self._short_since is None:
-            self._short_since = now
-        ask_again = max(self._heard_at, self._short_since) + LONGEST_WAIT
+        ask_again = max(self._heard_at, self._shortage.note(now)) + LONGEST_WAIT
         return (0.0, True) if now >= ask_again else (min(opens, ask_again) - now, False)
 
     def _opens(self, quota: Quota) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from rally_pipeline.http.errors import BadAnswer, OversizedAnswer
+from rally_pipeline.http.shortage import Shortage
 from rally_pipeline.http.throttle import LONGEST_WAIT, server_wait
 from rally_pipeline.http.transport import Response, TransportFailure
 
@@ -65,7 +66,8 @@ class RetryBucket:
     """Keeps retries at a tenth of the calls to one host, and leaves a host alone that fails all the time.
 
     Every call pays a tenth of a token in, every retry takes one out. After `threshold` failures in a row only
-    one probe per `probe_seconds` is sent. Safe to use from several threads.
+    one probe per `probe_seconds` is sent. `refusals` is what is known of 429 from other clients of the same account.
+    Safe to use from several threads.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class RetryBucket:
         share: float = 0.1,
         threshold: int = 10,
         probe_seconds: float = 5.0,
+        refusals: Shortage | None = None,
     ) -> None:
         self._capacity = capacity
         self._tokens = capacity
@@ -83,7 +86,7 @@ class RetryBucket:
         self._probe_seconds = probe_seconds
         self._failures = 0
         self._next_probe = 0.0
-        self._throttled_since: float | None = None
+        self._refusals = refusals if refusals is not None else Shortage()
         self._lock = threading.Lock()
 
     def enter(self, now: float) -> float:
@@ -108,16 +111,14 @@ class RetryBucket:
         """Count a 429; returns the monotonic second of the first one since any other answer."""
         with self._lock:
             self._failures = 0
-            if self._throttled_since is None:
-                self._throttled_since = now
-            return self._throttled_since
+            return self._refusals.note(now)
 
     def record(self, ok: bool, now: float) -> None:
         """Count the end of one attempt; any answer below 500 is a sign of life."""
         with self._lock:
             if ok:
                 self._failures = 0
-                self._throttled_since = None
+                self._refusals.end()
                 return
             self._failures += 1
             if self._failures >= self._threshold:

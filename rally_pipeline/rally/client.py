@@ -16,6 +16,8 @@ from rally_pipeline.http.budget import HeaderBudget
 from rally_pipeline.http.client import DEFAULT_LIMITS, DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import read_rows
 from rally_pipeline.http.errors import ApiError, BadAnswer, NotFound, OversizedAnswer, Rejected, TooLarge
+from rally_pipeline.http.retry import RetryBucket
+from rally_pipeline.http.shortage import shared_shortages
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.records import Head, read_id
 from rally_pipeline.settings import Settings, SettingsError
@@ -215,6 +217,7 @@ def connect(
     if missing or settings.rally_api_url is None or settings.rally_api_key is None:
         raise SettingsError(f"Rally is not configured: set {' and '.join(missing)}")
     key = settings.rally_api_key.get_secret_value()
+    few, refusals = shared_shortages(settings.rally_api_url, key) if clock is None else (None, None)
     clock = clock or SystemClock()
     http = HttpClient(
         system="rally",
@@ -222,7 +225,8 @@ def connect(
         headers={"X-Api-Key": key},
         secrets=[key],
         sandbox=settings.rally_pipeline_sandbox,
-        budget=HeaderBudget(clock=clock, system="rally"),
+        budget=HeaderBudget(clock=clock, system="rally", shortage=few),
+        bucket=RetryBucket(refusals=refusals),
         clock=clock,
         random=random,
         step=step,

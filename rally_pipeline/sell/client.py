@@ -17,7 +17,8 @@ from rally_pipeline.http.answers import bad_answer
 from rally_pipeline.http.client import HttpClient, Usage, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import ApiError, Forbidden, NotFound, Rejected, TooLarge
-from rally_pipeline.http.retry import RetryPolicy
+from rally_pipeline.http.retry import RetryBucket, RetryPolicy
+from rally_pipeline.http.shortage import shared_shortages
 from rally_pipeline.http.token_budget import TokenBudget
 from rally_pipeline.sell.entities import Entity
 from rally_pipeline.sell.errors import explain_scope, explain_start
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 RATES = ((10, 1.0), (36_000, 3600.0))
 """Requests and seconds, per token (rate limits page); no header tells how much is left."""
 RETRIES = RetryPolicy(max_attempts=3, total_seconds=120.0, also_retry=frozenset({409}))
-"""A repeated start may leave a session open, so fewer attempts than usual, and 429 may mean too many sessions, which the
-schedule waits for; 409 is said to mean throttling."""
+"""A repeated start may leave a session open, so fewer attempts than usual; 429 may mean too many sessions, which the
+schedule waits for, and 409 is said to mean throttling."""
 PER_PAGE = 100
 _DEVICE_HEADER = "X-Basecrm-Device-UUID"
 _ACCEPTED = 202
@@ -319,6 +320,7 @@ def connect(
     if missing or settings.sell_access_token is None or settings.sell_device_uuid is None:
         raise SettingsError(f"Sell is not configured: set {' and '.join(missing)}")
     token = settings.sell_access_token.get_secret_value()
+    refusals = shared_shortages(settings.sell_api_url, token)[1] if clock is None else None
     clock = clock or SystemClock()
     http = HttpClient(
         system="sell",
@@ -328,6 +330,7 @@ def connect(
         sandbox=settings.rally_pipeline_sandbox,
         transport=transport,
         budget=budget or TokenBudget(RATES, clock=clock, state_path=_budget_file(settings), system="sell"),
+        bucket=RetryBucket(refusals=refusals),
         policy=RETRIES,
         clock=clock,
         random=random,

@@ -17,6 +17,8 @@ from rally_pipeline.http.client import HttpClient, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import BadAnswer, Forbidden, NotFound
 from rally_pipeline.http.redaction import escape, redact
+from rally_pipeline.http.retry import RetryBucket
+from rally_pipeline.http.shortage import shared_shortages
 from rally_pipeline.settings import Settings, SettingsError
 from rally_pipeline.signalsmith.records import (
     DamagedRow,
@@ -255,6 +257,7 @@ def connect(
     if url is None or token is None or workspace is None:
         raise SettingsError(f"SignalSmith is not configured: set {' and '.join(missing)}")
     secret = token.get_secret_value()
+    refusals = shared_shortages(url, secret)[1] if clock is None else None
     shared = settings.home_path / RATE_FILE if clock is None else None
     clock = clock or SystemClock()
     http = HttpClient(
@@ -264,6 +267,7 @@ def connect(
         secrets=[secret],
         sandbox=settings.rally_pipeline_sandbox,
         budget=TokenBudget(RATES, clock=clock, state_path=shared, system="signalsmith"),
+        bucket=RetryBucket(refusals=refusals),
         clock=clock,
         random=random,
         step=step,

@@ -23,7 +23,8 @@ from rally_pipeline.http.errors import (
     TooLarge,
     Unauthorized,
 )
-from rally_pipeline.http.retry import RetryPolicy
+from rally_pipeline.http.retry import RetryBucket, RetryPolicy
+from rally_pipeline.http.shortage import Shortage
 from rally_pipeline.http.transport import Response
 from tests.http.fakes import KEY, START_SECONDS, FakeClock, client_of, lost, respond
 
@@ -226,6 +227,20 @@ def test_a_limit_that_lasts_is_waited_for_once_and_not_by_every_call() -> None:
     assert client.get("/contacts").status == 200  # another limit is waited for anew
 
 
+@pytest.mark.fault("H6")
+def test_what_one_client_waited_for_in_vain_the_next_one_of_the_account_does_not() -> None:
+    clock, refusals = FakeClock(), Shortage()
+    answers = respond(429, headers={"Retry-After": "60"})
+    for calls in (30, 1):
+        client, transport, _ = client_of(answers, clock=clock, bucket=RetryBucket(refusals=refusals))
+        with pytest.raises(Throttled):
+            client.get("/contacts")
+        assert len(transport.requests) == calls
+    clock.elapsed += 3600  # long ago, so it says nothing any more
+    client, _, _ = client_of(answers, respond(200), clock=clock, bucket=RetryBucket(refusals=refusals))
+    assert client.get("/contacts").status == 200
+
+
 @pytest.mark.fault("H4", "H6")
 @pytest.mark.parametrize(
     "headers",
@@ -238,7 +253,7 @@ def test_a_limit_that_lasts_is_waited_for_once_and_not_by_every_call() -> None:
 def test_a_429_for_hours_is_asked_again_every_90_seconds_and_ends_with_the_time(
     headers: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    client, transport, clock = client_of(respond(429, headers=headers))
+    client, _, clock = client_of(respond(429, headers=headers))
     with caplog.at_level(logging.INFO, logger="rally_pipeline.http"), pytest.raises(Throttled) as caught:
         client.get("/contacts")
     assert all(90 <= wait <= 91 for wait in clock.sleeps)

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from rally_pipeline.http.header_budget import HeaderBudget
+from rally_pipeline.http.shortage import Shortage
 from rally_pipeline.http.transport import LimitReached, Response
 from tests.http.fakes import START, START_SECONDS, FakeClock
 from tests.http.limit_world import EPOCH, Oracle, Process, WindowServer, World
@@ -162,9 +163,9 @@ def test_after_a_long_pause_one_request_goes_first() -> None:
 class Conversation:
     """One budget and a fake clock; answers are made by hand. The server's clock shows `START` at second 1000."""
 
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        self.budget = HeaderBudget(clock=self.clock)
+    def __init__(self, clock: FakeClock | None = None, shortage: Shortage | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.budget = HeaderBudget(clock=self.clock, shortage=shortage)
 
     def answer(self, status: int = 200, **headers: object) -> None:
         """The answer to a request that was acquired before; `limit`, `remaining`, `reset` are the rate headers."""
@@ -228,11 +229,15 @@ def test_a_reset_that_stays_far_away_is_given_up_after_half_an_hour_in_all(reset
     sent = []
     talk.budget.acquire()
     talk.answer(limit=1000, remaining=3, reset=reset)
-    with pytest.raises(LimitReached, match=r"3 of 1,000 requests are left until 2026-03-04 00:\d\d:\d\d UTC"):
+
+    def go_on() -> None:
         while True:
             talk.budget.acquire()
             sent.append(talk.clock.elapsed)
             talk.answer(limit=1000, remaining=3, reset=reset)
+
+    with pytest.raises(LimitReached, match=r"3 of 1,000 requests are left until 2026-03-04 00:\d\d:\d\d UTC"):
+        go_on()
     assert 1700 <= talk.clock.elapsed - 1000 <= 1800
     assert len(sent) == 20
     for _ in range(5):  # other calls do not wait as long again
@@ -242,6 +247,22 @@ def test_a_reset_that_stays_far_away_is_given_up_after_half_an_hour_in_all(reset
     assert talk.budget.acquire() == 0
     talk.answer(limit=1000, remaining=900, reset=reset + 100)
     assert talk.budget.acquire() == 0
+
+
+def test_a_shortage_is_waited_for_once_by_all_budgets_of_an_account() -> None:
+    clock, shortage = FakeClock(), Shortage()
+    for longest in (1800, 0):
+        talk = Conversation(clock, shortage)
+        began = clock.elapsed
+        talk.budget.acquire()
+        talk.answer(limit=1000, remaining=3, reset=FAR)
+        while True:
+            try:
+                talk.budget.acquire()
+            except LimitReached:
+                break
+            talk.answer(limit=1000, remaining=3, reset=FAR)
+        assert clock.elapsed - began <= longest
 
 
 def test_threads_that_wait_for_a_far_reset_send_one_request_at_a_time_and_say_so_once(
