@@ -21,6 +21,7 @@ from rally_pipeline.http.errors import ApiError, BadAnswer, NoAnswer, Throttled
 from rally_pipeline.http.redaction import redact, spellings
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
 from rally_pipeline.http.session import SessionTransport
+from rally_pipeline.http.shortage import LONGEST_SHORTAGE
 from rally_pipeline.http.transport import (
     Caller,
     LimitReached,
@@ -146,6 +147,7 @@ class HttpClient:
         self._usage = Usage()
         self._server_time: datetime | None = None
         self._answered = False
+        self._waits_long = policy.total_seconds >= LONGEST_SHORTAGE
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -280,7 +282,9 @@ class HttpClient:
             if used is not None:
                 self._check_marker(used[0])
                 return used
-            final = refusal or _error(caller, outcome, sent=attempts.sent, given_up=may_repeat)
+            final = refusal or _error(
+                caller, outcome, sent=attempts.sent, given_up=may_repeat and self._waits_long
+            )
             if wait is None:
                 raise final from None
             if wait > LONGEST_SILENT:
@@ -298,7 +302,7 @@ class HttpClient:
             self._count(waited_seconds=self._budget.acquire(give_up_at))
         except LimitReached as reached:
             error = Throttled(caller.system, caller.method, caller.path, detail=f"not sent: {reached}")
-            error.given_up = True
+            error.given_up = self._waits_long
             raise error from None
 
     def _accept(self, response: Response, decode: Callable[[Response], T]) -> T:

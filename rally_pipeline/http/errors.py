@@ -97,7 +97,7 @@ class Throttled(ApiError):
 
     Attributes:
         wait_seconds: how long the server asked to wait (1 to 90), None if it did not say.
-        given_up: whether the limit was waited for as long as it may be.
+        given_up: whether the limit was waited for as long as any limit is.
     """
 
     wait_seconds: float | None = None

@@ -8,7 +8,7 @@ from random import Random
 
 from rally_pipeline.http.errors import BadAnswer, OversizedAnswer
 from rally_pipeline.http.shortage import Shortage
-from rally_pipeline.http.throttle import LONGEST_WAIT, server_wait
+from rally_pipeline.http.throttle import LONGEST_WAIT, failure_wait, server_wait
 from rally_pipeline.http.transport import Response, TransportFailure
 
 TOO_MANY_REQUESTS = 429
@@ -43,7 +43,7 @@ class RetryPolicy:
     def backoff(self, failures: int, response: Response | None, rng: Random) -> float:
         """Seconds to wait after the `failures`-th failed attempt (1 is the first)."""
         wait = self._equal_jitter(failures, rng)
-        asked = server_wait(response) if response is not None else None
+        asked = failure_wait(response) if response is not None else None
         return wait if asked is None else asked + wait
 
     def throttle_wait(self, throttled: int, response: Response, rng: Random) -> float:

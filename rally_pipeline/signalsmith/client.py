@@ -13,7 +13,7 @@ import msgspec
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.answers import bad_answer
 from rally_pipeline.http.budget import TokenBudget
-from rally_pipeline.http.client import HttpClient, quote_segment
+from rally_pipeline.http.client import DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import BadAnswer, Forbidden, NotFound
 from rally_pipeline.http.redaction import escape, redact
@@ -33,6 +33,7 @@ from rally_pipeline.signalsmith.records import (
 if TYPE_CHECKING:
     from random import Random
 
+    from rally_pipeline.http.retry import RetryPolicy
     from rally_pipeline.http.transport import Response, Transport
 
 PAGE_SIZE = 100
@@ -242,8 +243,11 @@ def connect(
     random: Random | None = None,
     step: Step = no_step,
     transport: Transport | None = None,
+    retry: RetryPolicy = DEFAULT_POLICY,
 ) -> SignalSmithClient:
     """A client for the workspace that the settings name; its rate budget is shared by all processes of the home.
+
+    `retry` bounds each of its calls.
 
     Raises:
         SettingsError: a variable is missing.
@@ -268,6 +272,7 @@ def connect(
         sandbox=settings.rally_pipeline_sandbox,
         budget=TokenBudget(RATES, clock=clock, state_path=shared, system="signalsmith"),
         bucket=RetryBucket(refusals=refusals),
+        policy=retry,
         clock=clock,
         random=random,
         step=step,

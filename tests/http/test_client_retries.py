@@ -23,6 +23,7 @@ from rally_pipeline.http.errors import (
     TooLarge,
     Unauthorized,
 )
+from rally_pipeline.http.header_budget import HeaderBudget
 from rally_pipeline.http.retry import RetryBucket, RetryPolicy
 from rally_pipeline.http.shortage import Shortage
 from rally_pipeline.http.transport import Response
@@ -241,6 +242,28 @@ def test_what_one_client_waited_for_in_vain_the_next_one_of_the_account_does_not
     assert client.get("/contacts").status == 200
 
 
+@pytest.mark.fault("H1")
+def test_a_caller_with_little_time_does_not_wait_for_a_limit_and_may_come_again() -> None:
+    policy = RetryPolicy(total_seconds=10)
+    client, transport, clock = client_of(respond(429, headers={"Retry-After": "60"}), policy=policy)
+    with pytest.raises(Throttled) as caught:
+        client.get("/contacts")
+    assert caught.value.given_up is False
+    assert clock.sleeps == []
+    headers = {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "3"}
+    headers["X-RateLimit-Reset"] = f"{START_SECONDS + 42:.0f}"
+    client, transport, _ = client_of(
+        respond(200, headers=headers), policy=policy, clock=clock, budget=HeaderBudget(clock=clock)
+    )
+    client.get("/contacts")
+    with pytest.raises(
+        Throttled, match="not sent: 3 of 1,000 requests are left until 2026-03-03 10:00:42"
+    ) as caught:
+        client.get("/contacts")
+    assert caught.value.given_up is False
+    assert len(transport.requests) == 1
+
+
 @pytest.mark.fault("H4", "H6")
 @pytest.mark.parametrize(
     "headers",
@@ -353,6 +376,15 @@ def test_a_retry_after_of_a_503_is_waited_for() -> None:
     client, _, clock = client_of(respond(503, headers={"Retry-After": "11"}), respond(200))
     client.get("/contacts")
     assert clock.sleeps == [11.375]
+
+
+@pytest.mark.parametrize("first", [respond(503), respond(200, b"<html>")])
+def test_the_end_of_the_window_is_not_waited_for_where_the_limit_is_not_the_trouble(first: Response) -> None:
+    headers = {**first.headers, "X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "900"}
+    headers["X-RateLimit-Reset"] = f"{START_SECONDS + 55:.0f}"
+    client, _, clock = client_of(Response(first.status, headers, first.body), respond(200))
+    client.read("/contacts", read_rows)
+    assert clock.sleeps == [0.375]
 
 
 def outage(client: HttpClient, clock: FakeClock, *, seconds: float, every: float) -> int:
