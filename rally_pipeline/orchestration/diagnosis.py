@@ -65,7 +65,7 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
         errors.Forbidden: f"{key} is valid but lacks the scope for this",
         errors.Redirected: f"check {url}: it points somewhere else; expected is something like {example}",
         errors.OversizedAnswer: "a record of that size cannot be read",
-        errors.BadAnswer: f"check {url}: expected is the API of your tenant, something like {example}",
+        errors.NotTheApi: f"check {url}: expected is the API of your tenant, something like {example}",
         errors.NotFound: f"check {url}: expected is something like {example}",
     }
     for kind, hint in advice.items():
@@ -76,7 +76,11 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
         hint = error.advice or (f"check {url} and the network" if unreachable else "")
         line = f"{error}; {hint}" if hint else str(error)
         return Diagnosis(line, mistake=unreachable, repeatable=not error.lasting)
-    repeatable = isinstance(error, errors.ServerFailed | errors.Throttled | errors.Conflict)
+    if isinstance(error, errors.BadAnswer):
+        return Diagnosis(f"{error}; such answers usually pass: run it again", mistake=False, repeatable=True)
+    if isinstance(error, errors.Throttled):
+        return Diagnosis(str(error), mistake=False, repeatable=not error.given_up)
+    repeatable = isinstance(error, errors.ServerFailed | errors.Conflict)
     return Diagnosis(str(error), mistake=False, repeatable=repeatable)
 
 

@@ -34,6 +34,14 @@ def held_up_by_the_proxy():
     return error
 
 
+def waited_in_vain():
+    error = api(
+        errors.Throttled, detail="not sent: 3 of 1,000 requests are left until 2026-03-03 04:00:00 UTC"
+    )
+    error.given_up = True
+    return error
+
+
 def test_every_room_error_named_in_the_diagnosis_exists():
     from importlib import import_module
 
@@ -51,12 +59,14 @@ def test_every_room_error_named_in_the_diagnosis_exists():
         (api(errors.Forbidden, status=403), True, False, "RALLY_API_KEY"),
         (api(errors.NotFound, status=404), True, False, "RALLY_API_URL"),
         (api(errors.Redirected, status=302), True, False, "RALLY_API_URL"),
-        (api(errors.BadAnswer, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
+        (api(errors.NotTheApi, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
+        (api(errors.BadAnswer, status=200, detail="HTML"), False, True, "run it again"),
         (unreachable(), True, True, "RALLY_API_URL"),
         (held_up_by_the_proxy(), True, False, "(407); set HTTPS_PROXY"),
         (api(errors.NoAnswer, detail="read timed out"), False, True, "read timed out"),
         (api(errors.ServerFailed, status=503), False, True, "503"),
         (api(errors.Throttled, status=429), False, True, "429"),
+        (waited_in_vain(), False, False, "3 of 1,000 requests are left until"),
         (api(errors.Rejected, status=422), False, False, "422"),
         (LeaseHeld("rally.feed", "pid 7", NOW, NOW), False, True, "rally.feed"),
         (FenceLost("rally.feed", 3), False, True, "rally.feed"),
