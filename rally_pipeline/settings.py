@@ -38,6 +38,7 @@ from rally_pipeline.setting_values import (
 
 __all__ = [
     "FEED_START_FORMAT",
+    "NETWORK_VARIABLES",
     "DeleteMode",
     "Settings",
     "SettingsError",
@@ -45,6 +46,18 @@ __all__ = [
     "known_secrets",
     "load_settings",
 ]
+
+
+NETWORK_VARIABLES = (
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
+"""What the HTTP client asks the environment for by itself; a file .env may hold them too."""
 
 
 class DeleteMode(StrEnum):
@@ -83,6 +96,11 @@ class Settings(BaseSettings):
         default=None,
         description="Whether the systems are the sandbox: true refuses answers without its mark, false those with it;"
         " absent: marked ones are taken from loopback only.",
+    )
+    rally_pipeline_read_only: bool = Field(
+        default=False,
+        description="Whether nothing is written to any remote system and the Sell queue is not opened (no session,"
+        " acknowledgement, trigger, import, sync run): for development and branch deployments.",
     )
     warehouse_url: SecretStr | None = Field(
         default=None,
@@ -293,7 +311,7 @@ def fill_environment() -> None:
     Raises:
         SettingsError: `.env` cannot be read.
     """
-    names = Settings.model_fields.keys()
+    names = {*Settings.model_fields, *(name.lower() for name in NETWORK_VARIABLES)}
     found = read_dotenv(names)
     found |= {name.lower(): value for name, value in os.environ.items()}
     for name in names & found.keys():

@@ -15,6 +15,9 @@ STREAM_TAG = "rally_pipeline/stream"
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 PRIORITY_TAG = "dagster/priority"
 
+LEASE_WAIT_SECONDS = 900.0
+"""How long a step waits for another live writer of its tables, and says so, before it fails."""
+
 FULL_EXTRACT_SECONDS = 6 * 3600
 INCREMENTAL_SECONDS = 3600
 
@@ -32,6 +35,13 @@ def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
 def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
     """Schedules start switched off unless `RALLY_AUTOSTART` says otherwise."""
     return dg.DefaultScheduleStatus.RUNNING if settings.rally_autostart else dg.DefaultScheduleStatus.STOPPED
+
+
+def read_only_skip(settings: Settings, what: str) -> dg.SkipReason | None:
+    """The reason why a tick asks for no run where `RALLY_PIPELINE_READ_ONLY` is on; `what` does not happen then."""
+    if not settings.rally_pipeline_read_only:
+        return None
+    return dg.SkipReason(f"RALLY_PIPELINE_READ_ONLY=true forbids writing: {what}")
 
 
 def warehouse_kind(settings: Settings) -> str:

@@ -115,6 +115,18 @@ def test_an_unreachable_host_is_a_mistake(connected):
     assert "RALLY_API_URL" in one_line(done.stderr)
 
 
+def test_a_proxy_named_in_the_dotenv_file_is_used_and_its_password_is_never_printed(shell):
+    proxy = f"127.0.0.1:{free_port()}"
+    (shell.folder / ".env").write_text(
+        "RALLY_API_URL=https://crm.example.test/api/v1\nRALLY_API_KEY=rk_test_key1\n"
+        f"HTTPS_PROXY=http://proxyuser:sesame4711@{proxy}\n"
+    )
+    done = shell.run("verify")
+    assert done.returncode == 2
+    assert f"the proxy {proxy} cannot be used: connection refused; check HTTPS_PROXY" in one_line(done.stderr)
+    assert "sesame" not in done.stdout + done.stderr
+
+
 def test_an_address_that_answers_with_a_web_page_is_a_mistake(connected, sandbox):
     sandbox.sandbox.faults.add("html_200", api="rally", times=None)
     done = connected.say("verify")

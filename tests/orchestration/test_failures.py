@@ -28,6 +28,12 @@ def unreachable():
     return error
 
 
+def held_up_by_the_proxy():
+    error = api(errors.NoAnswer, detail="the proxy proxy:3128 wants a password (407)")
+    error.sent, error.lasting, error.advice = False, True, "set HTTPS_PROXY"
+    return error
+
+
 def test_every_room_error_named_in_the_diagnosis_exists():
     from importlib import import_module
 
@@ -47,6 +53,7 @@ def test_every_room_error_named_in_the_diagnosis_exists():
         (api(errors.Redirected, status=302), True, False, "RALLY_API_URL"),
         (api(errors.BadAnswer, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
         (unreachable(), True, True, "RALLY_API_URL"),
+        (held_up_by_the_proxy(), True, False, "(407); set HTTPS_PROXY"),
         (api(errors.NoAnswer, detail="read timed out"), False, True, "read timed out"),
         (api(errors.ServerFailed, status=503), False, True, "503"),
         (api(errors.Throttled, status=429), False, True, "429"),
@@ -99,10 +106,10 @@ def test_an_outage_is_tried_again_unless_somebody_waits_for_the_run():
         assert caught.value.allow_retries is False
 
 
-def test_a_stream_held_by_another_process_is_waited_for():
-    with pytest.raises(dg.RetryRequested) as caught, clear_failures():
+def test_a_stream_that_stays_held_after_the_wait_fails_the_step_with_its_holder():
+    with pytest.raises(dg.Failure, match="being worked on by pid 7") as caught, clear_failures():
         raise LeaseHeld("rally.feed", "pid 7", NOW, NOW)
-    assert caught.value.seconds_to_wait
+    assert not caught.value.allow_retries
 
 
 def test_a_cancelled_run_passes_through():

@@ -37,7 +37,7 @@ def perform(stage: Stage) -> list[DemoLine]:
                 _change(stage)
             drained = mirror.drain()
             stage.progress.finish("sell.queue")
-            settled = [mirror.settle(entity) for entity in Entity]
+            settled = list(mirror.settle(Entity).values())
             tally = drained.tally
             inserted += tally.inserted + sum(result.inserted for result in settled)
             updated += tally.updated + sum(result.updated for result in settled)

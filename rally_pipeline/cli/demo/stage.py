@@ -69,5 +69,6 @@ def open_stage(home: Path, *, records: int, seed: int) -> Iterator[Stage]:
             warehouse_schema=None,
             rally_feed_overlap_seconds=300,
             rally_staleness_seconds=30,
+            rally_pipeline_read_only=False,
         )
         yield Stage(sandbox, settings, clock, progress, warehouse_path)

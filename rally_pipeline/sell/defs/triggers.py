@@ -71,6 +71,9 @@ def drain_schedule(settings: Settings) -> dg.ScheduleDefinition:
     def sell_drain_schedule(context: dg.ScheduleEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         if problem:
             return dg.SkipReason(problem)
+        forbidden = policy.read_only_skip(settings, "the Sell queue is not opened")
+        if forbidden is not None:
+            return forbidden
         busy = run_under_way(context.instance, DRAIN)
         if busy is not None:
             return dg.SkipReason(f"{describe(busy)}; the next tick drains what is new")

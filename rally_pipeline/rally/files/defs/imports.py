@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rally_pipeline.rally.files.importer import Importer, ImportReport
 
 GROUP = "rally_files"
-POOL = "rally_import"
 FILES = dg.DynamicPartitionsDefinition(name="rally_import_files")
 ROWS_IMPORTED = "every_row_imported"
 ROWS_DECIDED = "every_row_decided"
@@ -64,7 +63,6 @@ def import_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         description=f"CSV and XLSX files of {entity.value} into Rally, one partition per file. Every row ends"
         " imported, duplicate, refused or unknown; what was not imported stands in a rejects CSV beside the file.",
         partitions_def=FILES,
-        pool=POOL,
         check_specs=[
             dg.AssetCheckSpec(ROWS_IMPORTED, asset=asset_key, description="No row was refused."),
             dg.AssetCheckSpec(
@@ -113,6 +111,7 @@ def _run(
     from rally_pipeline.rally.client import connect
     from rally_pipeline.rally.files.importer import Importer
     from rally_pipeline.rally.files.policy import ImportPolicy
+    from rally_pipeline.warehouse import Warehouse
 
     settings = rally.settings(warehouse)
     import_policy = replace(
@@ -123,8 +122,16 @@ def _run(
     )
     client = connect(settings)
     try:
-        with warehouse.open() as opened:
-            importer = Importer(opened, client, import_policy, progress=step_progress(log))
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, home=settings.home_path
+        ) as opened:
+            importer = Importer(
+                opened,
+                client,
+                import_policy,
+                progress=step_progress(log),
+                patience_seconds=policy.LEASE_WAIT_SECONDS,
+            )
             importer.prepare()
             return _import(importer, entity, sha256, inbox)
     finally:
