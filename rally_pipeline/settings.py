@@ -38,7 +38,6 @@ from rally_pipeline.setting_values import (
 
 __all__ = [
     "FEED_START_FORMAT",
-    "NETWORK_VARIABLES",
     "DeleteMode",
     "Settings",
     "SettingsError",
@@ -46,7 +45,6 @@ __all__ = [
     "known_secrets",
     "load_settings",
 ]
-
 
 NETWORK_VARIABLES = (
     "HTTPS_PROXY",
@@ -304,18 +302,22 @@ def load_settings(clock: Clock | None = None, /, **overrides: Any) -> Settings:
 
 
 def fill_environment() -> None:
-    """Put our variables of `.env` into the process environment, and ours in other spellings under their own names.
+    """Put our variables of `.env`, and the network's, into the process environment, each under its own name.
 
     Dagster resolves secrets from the environment when a run starts, so that they never enter its storage.
 
     Raises:
         SettingsError: `.env` cannot be read.
     """
-    names = {*Settings.model_fields, *(name.lower() for name in NETWORK_VARIABLES)}
-    found = read_dotenv(names)
-    found |= {name.lower(): value for name, value in os.environ.items()}
+    names = Settings.model_fields.keys()
+    written = read_dotenv(names)
+    found = written | {name.lower(): value for name, value in os.environ.items()}
     for name in names & found.keys():
         os.environ.setdefault(name.upper(), found[name])
+    for name in NETWORK_VARIABLES:
+        # The HTTP client reads both spellings by itself; the environment wins.
+        if name.lower() in written and name.lower() not in os.environ:
+            os.environ.setdefault(name, written[name.lower()])
 
 
 def known_secrets() -> list[str]:

@@ -69,11 +69,11 @@ def drain_schedule(settings: Settings) -> dg.ScheduleDefinition:
         description="Drains the Sell queue. Missed ticks need no catch-up: one drain brings everything pending.",
     )
     def sell_drain_schedule(context: dg.ScheduleEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        if problem:
-            return dg.SkipReason(problem)
         forbidden = policy.read_only_skip(settings, "the Sell queue is not opened")
         if forbidden is not None:
             return forbidden
+        if problem:
+            return dg.SkipReason(problem)
         busy = run_under_way(context.instance, DRAIN)
         if busy is not None:
             return dg.SkipReason(f"{describe(busy)}; the next tick drains what is new")
