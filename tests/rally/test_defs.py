@@ -466,7 +466,7 @@ def test_an_outage_skips_with_the_reason_and_a_wrong_key_is_a_failed_tick(office
 def test_a_tick_gives_up_long_before_dagster_ends_it(office, monkeypatch):
     """Dagster ends a tick after a minute and loses what it wanted to say."""
     resource = RallyResource(api_url=office.settings.rally_api_url, api_key="rk")
-    warehouse = WarehouseResource.of(office.settings)
+    warehouse = WarehouseResource(url=office.settings.warehouse)
     with resource.mirror(warehouse, tick=True) as mirror:
         policy, limits = mirror.client.http._policy, mirror.client.http._limits
     assert policy.total_seconds + limits.total_seconds <= 30
@@ -558,7 +558,7 @@ def test_the_steps_of_a_run_open_the_warehouse_once_and_close_it(office, opening
 
 def test_after_a_failure_the_next_step_opens_the_warehouse_afresh(office, openings):
     resource = RallyResource(api_url=office.settings.rally_api_url, api_key="rk")
-    warehouse = WarehouseResource.of(office.settings)
+    warehouse = WarehouseResource(url=office.settings.warehouse)
     with suppress(ValueError), resource.mirror(warehouse):
         raise ValueError
     assert is_closed(openings[0])

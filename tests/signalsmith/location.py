@@ -69,7 +69,7 @@ class Location:
                 workspace_id=environment["SIGNALSMITH_WORKSPACE_ID"],
                 home=str(self.bench.home),
             ),
-            "warehouse": WarehouseResource.of(settings),
+            "warehouse": WarehouseResource(url=settings.warehouse),
         }
         built = build_defs(settings)
         self.definitions = dg.Definitions(
