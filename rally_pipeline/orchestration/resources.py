@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,5 +45,5 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from rally_pipeline.warehouse import Warehouse
 
-        with Warehouse.open(self.url, schema=self.db_schema) as warehouse:
+        with Warehouse.open(self.url, schema=self.db_schema, clock=given_clock()) as warehouse:
             yield warehouse

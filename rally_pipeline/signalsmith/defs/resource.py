@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """A client whose rate budget is shared with every other process of the home folder."""
         from rally_pipeline.signalsmith.client import connect
 
-        client = connect(self.settings())
+        client = connect(self.settings(), clock=given_clock())
         try:
             yield client
         finally:
@@ -77,7 +78,7 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from rally_pipeline.signalsmith.runs import SyncRunner
 
         with self.client() as client, warehouse.open() as opened:
-            yield SyncRunner(opened, client, notice=notice)
+            yield SyncRunner(opened, client, clock=given_clock(), notice=notice)
 
     @contextmanager
     def refresh(self, warehouse: WarehouseResource) -> "Iterator[CatalogRefresh]":
@@ -85,7 +86,7 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from rally_pipeline.signalsmith.refresh import CatalogRefresh
 
         with self.client() as client, warehouse.open() as opened:
-            yield CatalogRefresh(self.settings(warehouse), client, opened)
+            yield CatalogRefresh(self.settings(warehouse), client, opened, given_clock())
 
     @contextmanager
     def history(self, warehouse: WarehouseResource) -> "Iterator[RunHistory]":

@@ -12,6 +12,7 @@ from pydantic import Field
 from rally_pipeline.orchestration import metadata, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.rally.defs.names import mirror_key
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
@@ -121,10 +122,12 @@ def _run(
         check_links=config.check_links,
         guard_formulas=config.guard_formulas,
     )
-    client = connect(settings)
+    client = connect(settings, clock=given_clock())
     try:
         with warehouse.open() as opened:
-            importer = Importer(opened, client, import_policy, progress=step_progress(log))
+            importer = Importer(
+                opened, client, import_policy, clock=given_clock(), progress=step_progress(log)
+            )
             importer.prepare()
             return _import(importer, entity, sha256, inbox)
     finally:
