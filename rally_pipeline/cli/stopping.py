@@ -1,4 +1,4 @@
-"""Waiting for the end of a process that serves: Ctrl-C, SIGTERM, or the end of the process that started it."""
+"""Ctrl-C and SIGTERM: the end of a command that works, and of one that serves (or whose parent process ended)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from rally_pipeline.cli.failures import CommandFailed
 
 
 @contextmanager
@@ -24,6 +26,26 @@ def stop_requests(*, end_with_stdin: bool = False) -> Iterator[threading.Event]:
         threading.Thread(target=_wait_for_end_of_stdin, args=(stop,), daemon=True).start()
     try:
         yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stopped_by_signals(line: str) -> Iterator[None]:
+    """End the block in an orderly way at SIGINT or SIGTERM.
+
+    Raises:
+        CommandFailed: with `line`, when a signal came.
+    """
+    previous = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CommandFailed(line) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -20,9 +20,6 @@ OUTAGE_RETRIES = 2
 OUTAGE_WAIT_SECONDS = 60
 """The HTTP client has already repeated what may be repeated; these attempts are for outages of minutes."""
 
-LEASE_RETRIES = 20
-LEASE_WAIT_SECONDS = 15
-
 
 @contextmanager
 def clear_failures() -> Iterator[None]:
@@ -32,7 +29,7 @@ def clear_failures() -> Iterator[None]:
 
     Raises:
         dagster.Failure: a person must act first, or somebody waits for the run and can repeat it.
-        dagster.RetryRequested: the step is tried again after an outage, or when another writer holds the stream.
+        dagster.RetryRequested: the step is tried again after an outage.
     """
     try:
         yield
@@ -40,11 +37,10 @@ def clear_failures() -> Iterator[None]:
         diagnosis = diagnose(error)
         if diagnosis is None:
             raise
-        if _is_lease_held(error):
-            raise dg.RetryRequested(max_retries=LEASE_RETRIES, seconds_to_wait=LEASE_WAIT_SECONDS) from error
         problem = failure(error, diagnosis)
         # A person or a cron job waits for the command and can repeat it: no minutes of pauses between attempts then.
-        if not diagnosis.repeatable or is_watched():
+        # A stream that another run works on was waited for already.
+        if not diagnosis.repeatable or is_watched() or _is_lease_held(error):
             raise problem from error
         problem.__cause__ = error
         raise dg.RetryRequested(max_retries=OUTAGE_RETRIES, seconds_to_wait=OUTAGE_WAIT_SECONDS) from problem

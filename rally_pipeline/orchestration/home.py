@@ -1,4 +1,4 @@
-"""Dagster's home folder: its settings, its storage, and what an interrupted process left in it."""
+"""Dagster's home folder: its settings and its storage."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent
 WORKSPACE = PACKAGED / "workspace.yaml"
 INSTANCE_FILE = "dagster.yaml"
-PROCESS_TAG = "rally_pipeline/process"
-"""On runs of the command line: `pid` of the process that executes them."""
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -51,34 +49,3 @@ def open_instance(home: Path) -> Iterator[DagsterInstance]:
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": quiet})
     with DagsterInstance.from_ref(ref) as instance:
         yield instance
-
-
-def end_orphaned_runs(instance: DagsterInstance) -> int:
-    """Runs whose process is certainly gone are ended as cancelled; returns how many.
-
-    For a home that one `dev` owns: the launcher of such a run died with the services, and nothing else would ever
-    end it. Runs of the command line name their process and stay while it lives.
-    """
-    from dagster import DagsterRunStatus, RunsFilter
-
-    lost = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    ended = 0
-    for run in instance.get_runs(filters=RunsFilter(statuses=lost)):
-        if _is_alive(run.tags.get(PROCESS_TAG)):
-            continue
-        instance.report_run_canceled(run, message="its process ended together with the services")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        ended += 1
-    return ended
-
-
-def _is_alive(process: str | None) -> bool:
-    if process is None or not process.isdigit():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

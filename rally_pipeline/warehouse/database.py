@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 import sqlalchemy as sa
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
-from rally_pipeline.warehouse import evolution, fences, identity, leasing, opening, sqlite
+from rally_pipeline.warehouse import evolution, fences, identity, interrupts, leasing, opening, sqlite
 from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld, WarehouseError
 from rally_pipeline.warehouse.leasing import Lease
 from rally_pipeline.warehouse.sessions import Sessions
@@ -20,6 +21,9 @@ from rally_pipeline.warehouse.transaction import Bulk, Transaction
 
 Result = TypeVar("Result")
 LEASE_POLL_SECONDS = 0.5
+SILENT_SECONDS = 5.0
+"""A wait for a lease that takes longer is told, and then once in `LINE_SECONDS`."""
+LINE_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -108,22 +112,23 @@ class Warehouse:
             RuntimeError: this thread has a transaction open already.
         """
         self._step(f"{name}:begin")
-        try:
-            with self._sessions.open(reading=False) as connection:
-                if lease is not None:
-                    leasing.check(connection, lease, self._clock)
-                transaction = self._new_transaction(connection)
-                yield transaction
-                self._step(f"{name}:before-commit")
-                self._sessions.commit(connection, name, lease)
-        except FenceLost as lost:
-            self._count_fence(lost)
-            raise
-        if lease is not None:
-            lease.commits += 1
-        if transaction.witnessed is not None and self._witness is not None:
-            tell = self._witness.restart if transaction.renewed else self._witness.raise_to
-            tell(*transaction.witnessed)
+        with interrupts.deferred():
+            try:
+                with self._sessions.open(reading=False) as connection:
+                    if lease is not None:
+                        leasing.check(connection, lease, self._clock)
+                    transaction = self._new_transaction(connection)
+                    yield transaction
+                    self._step(f"{name}:before-commit")
+                    self._sessions.commit(connection, name, lease)
+            except FenceLost as lost:
+                self._count_fence(lost)
+                raise
+            if lease is not None:
+                lease.commits += 1
+            if transaction.witnessed is not None and self._witness is not None:
+                tell = self._witness.restart if transaction.renewed else self._witness.raise_to
+                tell(*transaction.witnessed)
         self._step(f"{name}:after-commit")
 
     @contextlib.contextmanager
@@ -199,15 +204,20 @@ class Warehouse:
 
     def _take_lease(self, stream: str, token: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds
+        next_line = self._clock.monotonic() + SILENT_SECONDS
         pause = LEASE_POLL_SECONDS / 16
         while True:
             try:
                 with self.transaction(f"lease.{stream}.take") as transaction:
                     return leasing.take(transaction.connection, stream, token, ttl_seconds, self._clock)
-            except LeaseHeld:
+            except LeaseHeld as error:
                 left = end - self._clock.monotonic()
                 if left <= 0:
                     raise
+                if self._clock.monotonic() >= next_line:
+                    until = self._clock.now() + timedelta(seconds=left)
+                    _log.warning("waiting until %s UTC at the latest: %s", f"{until:%H:%M:%S}", error)
+                    next_line += LINE_SECONDS
                 self._clock.sleep(min(pause, left))
                 pause = min(pause * 2, LEASE_POLL_SECONDS)
 

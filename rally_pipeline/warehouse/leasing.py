@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from rally_pipeline.clock import Clock
+from rally_pipeline.processes import host_name, is_gone, started_at
 from rally_pipeline.warehouse.errors import FenceLost, LeaseHeld
 from rally_pipeline.warehouse.tables import leases
 
@@ -46,40 +44,6 @@ class Lease:
     process_id: int
     commits: int
     token: str
-
-
-@lru_cache(maxsize=1)
-def host_name() -> str:
-    """This host as far as process numbers mean anything: name, boot and process namespace."""
-    parts = [platform.node()]
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    space = Path("/proc/self/ns/pid")
-    if boot.exists():
-        parts.append(boot.read_text().strip()[:8])
-    if space.is_symlink():
-        parts.append(str(space.readlink()).strip("pid:[]"))
-    return "/".join(parts)
-
-
-def started_at(process_id: int) -> str | None:
-    """When the process began (clock ticks since boot, as text); None if it does not run any more.
-
-    Without /proc the answer is an empty text for a running process: its number alone identifies it then.
-    """
-    status = Path(f"/proc/{process_id}/stat")
-    if status.parent.parent.joinpath("self").exists():
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return ""
-    return ""
 
 
 @contextlib.contextmanager
@@ -112,8 +76,7 @@ def is_dead(holder: dict[str, Any]) -> bool:
     """
     if holder.get("host") != host_name():
         return False
-    started = started_at(int(holder["pid"]))
-    if started is None or started != holder.get("started", ""):
+    if is_gone(holder["host"], int(holder["pid"]), holder.get("started", "")):
         return True
     return holder["pid"] == os.getpid() and holder.get("token") not in _held_here
 

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rally_pipeline.clock import Clock
-from rally_pipeline.warehouse import diagnosis
+from rally_pipeline.warehouse import diagnosis, interrupts
 from rally_pipeline.warehouse.errors import CommitUnknown, WarehouseUnavailable
 from rally_pipeline.warehouse.leasing import Lease
 from rally_pipeline.warehouse.tables import leases
@@ -42,21 +42,25 @@ class Sessions:
 
     @contextlib.contextmanager
     def open(self, *, reading: bool) -> Iterator[sa.Connection]:
-        """A connection with a transaction begun: undone when the block raises, left open when it ends."""
+        """A connection with a transaction begun: undone when the block raises, left open when it ends.
+
+        Signals wait until it is closed.
+        """
         self._leave_inherited()
         if not reading and getattr(self._local, "writing", False):
             raise RuntimeError("a transaction of this thread is open already: two would wait for each other")
-        with self._translated():
-            connection = self.engine.connect()
-        try:
-            self._local.writing = getattr(self._local, "writing", False) or not reading
-            with self._translated(), self._undone_on_error(connection):
-                self._begin(connection, reading)
-                yield connection
-        finally:
-            if not reading:
-                self._local.writing = False
-            connection.close()
+        with interrupts.deferred():
+            with self._translated():
+                connection = self.engine.connect()
+            try:
+                self._local.writing = getattr(self._local, "writing", False) or not reading
+                with self._translated(), self._undone_on_error(connection):
+                    self._begin(connection, reading)
+                    yield connection
+            finally:
+                if not reading:
+                    self._local.writing = False
+                connection.close()
 
     def commit(self, connection: sa.Connection, name: str, held: Lease | None) -> None:
         """Commit; a commit whose answer was lost is looked up by the lease row.

@@ -41,7 +41,6 @@ def test_plain_dagster_dev_reads_the_settings_of_the_project_folder(tmp_path):
     ref = InstanceRef.from_dir(str(tmp_path), config_dir=str(ROOT))
     with dg.DagsterInstance.from_ref(ref) as instance:
         assert instance.run_monitoring_enabled
-        assert instance.event_log_storage.get_pool_config().default_pool_limit == 1
 
 
 def test_the_workspace_of_the_project_folder_loads(tmp_path):
@@ -59,17 +58,15 @@ def test_the_workspace_of_the_project_folder_loads(tmp_path):
 
 
 def test_production_keeps_what_development_says_about_writers_and_limits():
-    """Only storage, launcher and sizes differ: a pool or a retry rule changed in one file belongs into the other."""
+    """Only storage, launcher and sizes differ: a limit or a retry rule changed in one file belongs into the other."""
     here = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     there = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     assert set(there) - set(here) == {"storage", "run_launcher"}
-    assert here["concurrency"]["pools"] == there["concurrency"]["pools"]
     runs = [found["concurrency"]["runs"]["tag_concurrency_limits"] for found in (here, there)]
     assert runs[0] == runs[1]
     for name in ("run_retries", "retention", "freshness", "telemetry", "python_logs"):
         assert here[name] == there[name]
     assert there["run_monitoring"]["enabled"]
-    assert there["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
 
 
 @pytest.fixture(scope="module")

@@ -99,10 +99,10 @@ def test_an_outage_is_tried_again_unless_somebody_waits_for_the_run():
         assert caught.value.allow_retries is False
 
 
-def test_a_stream_held_by_another_process_is_waited_for():
-    with pytest.raises(dg.RetryRequested) as caught, clear_failures():
+def test_a_stream_that_stays_held_after_the_wait_fails_the_step_with_its_holder():
+    with pytest.raises(dg.Failure, match="being worked on by pid 7") as caught, clear_failures():
         raise LeaseHeld("rally.feed", "pid 7", NOW, NOW)
-    assert caught.value.seconds_to_wait
+    assert not caught.value.allow_retries
 
 
 def test_a_cancelled_run_passes_through():

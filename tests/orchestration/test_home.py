@@ -1,6 +1,5 @@
 """Dagster's home folder and the shipped instance settings, loaded for real."""
 
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -9,25 +8,12 @@ import yaml
 
 from rally_pipeline.orchestration.home import (
     PACKAGED,
-    PROCESS_TAG,
     dagster_home,
-    end_orphaned_runs,
-    open_instance,
     prepare_home,
 )
 from rally_pipeline.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-
-
-@dg.op
-def nothing():
-    pass
-
-
-@dg.job(name="rally_incremental")
-def some_job():
-    nothing()
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
@@ -40,7 +26,6 @@ def test_a_fresh_home_gets_settings_and_storage(tmp_path):
     prepare_home(home)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_runs() == []
-        assert instance.event_log_storage.get_pool_config().default_pool_limit == 1
         limits = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
         assert limits[0]["key"] == "rally_pipeline/stream"
         assert instance.run_monitoring_enabled
@@ -59,29 +44,6 @@ def test_the_home_is_below_the_data_folder_unless_dagster_has_one(tmp_path, monk
     assert dagster_home(settings) == tmp_path / "dagster"
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "shared"))
     assert dagster_home(settings) == tmp_path / "shared"
-
-
-@pytest.mark.fault("P7")
-def test_runs_whose_process_is_gone_are_ended_and_others_are_not(tmp_path):
-    prepare_home(tmp_path)
-    with open_instance(tmp_path) as instance:
-        states = {}
-        for name, tags in {
-            "orphan": {},
-            "dead": {PROCESS_TAG: "999999999"},
-            "alive": {PROCESS_TAG: str(os.getpid())},
-        }.items():
-            run = instance.create_run_for_job(some_job, tags=tags, status=dg.DagsterRunStatus.STARTED)
-            states[name] = run.run_id
-        waiting = instance.create_run_for_job(some_job, status=dg.DagsterRunStatus.NOT_STARTED)
-        assert end_orphaned_runs(instance) == 2
-        status = {name: instance.get_run_by_id(run_id).status for name, run_id in states.items()}
-        assert status == {
-            "orphan": dg.DagsterRunStatus.CANCELED,
-            "dead": dg.DagsterRunStatus.CANCELED,
-            "alive": dg.DagsterRunStatus.STARTED,
-        }
-        assert instance.get_run_by_id(waiting.run_id).status == dg.DagsterRunStatus.NOT_STARTED
 
 
 def test_the_workspace_names_the_definitions():

@@ -26,7 +26,6 @@ from rally_pipeline.cli.terminal import remarks
 from rally_pipeline.orchestration.home import (
     WORKSPACE,
     dagster_home,
-    end_orphaned_runs,
     open_instance,
     prepare_home,
 )
@@ -110,6 +109,8 @@ def _prepare_storage(storage: Path) -> None:
 
 def _end_runs(storage: Path) -> None:
     """No run outlives the services that launched it; one that says otherwise would block its successors."""
+    from rally_pipeline.orchestration.runs import end_orphaned_runs
+
     with open_instance(storage) as instance:
         end_orphaned_runs(instance)
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rally_pipeline.cli.failures import CommandFailed
+from rally_pipeline.cli.stopping import stopped_by_signals
 from rally_pipeline.orchestration.progress import Progress
 from rally_pipeline.settings import Settings
 
@@ -37,13 +39,19 @@ class SyncSession:
         ops: Mapping[str, Any] | None = None,
         assets: Sequence[AssetKey] | None = None,
     ) -> bool:
-        """Execute a job here and now; its failures are kept. Returns whether it succeeded."""
-        from rally_pipeline.orchestration.headless import execute
+        """Execute a job here and now; its failures are kept. Returns whether it succeeded.
+
+        Raises:
+            CommandFailed: the command was told to stop.
+        """
+        from rally_pipeline.orchestration.headless import TOLD_TO_STOP, execute
         from rally_pipeline.orchestration.progress import watched
 
         with watched(self.progress):
             outcome = execute(self.definitions, job_name, self.instance, tags=tags, ops=ops, assets=assets)
         self.failures.extend(outcome.failures)
+        if outcome.interrupted:
+            raise CommandFailed(TOLD_TO_STOP)
         return outcome.succeeded
 
 
@@ -53,11 +61,19 @@ CatchUp = Callable[[SyncSession], None]
 
 @contextmanager
 def open_session(settings: Settings, progress: Progress, *, wait: bool) -> Iterator[SyncSession]:
-    """Prepare Dagster's home and load the definitions of what is configured."""
+    """Prepare Dagster's home, end the runs of killed commands, and load the definitions of what is configured.
+
+    Raises:
+        CommandFailed: a signal told the command to stop.
+    """
+    from rally_pipeline.orchestration.headless import TOLD_TO_STOP
     from rally_pipeline.orchestration.home import dagster_home, open_instance, prepare_home
+    from rally_pipeline.orchestration.runs import end_dead_runs
     from rally_pipeline.rooms import build
 
     home = dagster_home(settings)
-    prepare_home(home)
-    with open_instance(home) as instance:
-        yield SyncSession(settings, instance, build(settings, announce=False), progress, wait)
+    with stopped_by_signals(TOLD_TO_STOP):
+        prepare_home(home)
+        with open_instance(home) as instance:
+            end_dead_runs(instance)
+            yield SyncSession(settings, instance, build(settings, announce=False), progress, wait)

@@ -16,7 +16,7 @@ from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.orchestration.windows import HOUR, hour_of, hourly_partition, window_key
 from rally_pipeline.rally.defs import reports
-from rally_pipeline.rally.defs.names import FEED, FEED_POOL, extract_key, mirror_key, pool_of
+from rally_pipeline.rally.defs.names import FEED, extract_key, mirror_key
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.settings import Settings
@@ -59,7 +59,6 @@ def extract_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         kinds={"python", policy.warehouse_kind(settings)},
         description=f"One full pass over Rally's list of {entity.value} into `{entity.table_name}`. An interrupted"
         " pass is resumed. Rows that the pass did not meet are only marked; a look decides.",
-        pool=pool_of(entity),
         check_specs=[
             checks.spec(checks.KEYS, key),
             checks.spec(checks.QUARANTINE, key),
@@ -95,7 +94,6 @@ def feed_asset(settings: Settings) -> dg.AssetsDefinition:
         " included. A backfill of any range is safe: it only adds entries and marks.",
         partitions_def=hourly_partition(settings.rally_feed_start),
         backfill_policy=dg.BackfillPolicy.multi_run(WINDOWS_A_RUN),
-        pool=FEED_POOL,
         freshness_policy=policy.hourly_freshness(),
         check_specs=[
             checks.spec(reports.COVERAGE, FEED, "The log is complete from its base to the last closed read."),
@@ -144,7 +142,6 @@ def mirror_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         deps=[dg.AssetKey(list(extract_key(entity))), dg.AssetKey(list(FEED))],
         description=f"Table `{entity.table_name}`: every row is a state that Rally really had. Settles the marks of"
         " the full extract and of the change feed by looking at each object; only a look writes or deletes.",
-        pool=pool_of(entity),
         freshness_policy=policy.hourly_freshness(),
         check_specs=[
             checks.spec(checks.KEYS, key),

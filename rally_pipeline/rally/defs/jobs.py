@@ -13,7 +13,6 @@ from rally_pipeline.rally.defs.names import (
     RECONCILE,
     extract_key,
     mirror_key,
-    pool_of,
 )
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
@@ -49,7 +48,6 @@ def _reconcile_op(entity: Entity) -> dg.OpDefinition:
     @dg.op(
         name=f"reconcile_{entity.value}",
         description=f"Compares Rally's {entity.value} with `{entity.table_name}` by id and content.",
-        pool=pool_of(entity),
         out=dg.Out(dg.Nothing),
     )
     def reconcile_entity(

@@ -3,7 +3,6 @@
 from rally_pipeline.rally.entities import Entity
 
 FEED = ("rally_feed", "changes")
-FEED_POOL = "rally_feed"
 
 FULL_EXTRACT = "rally_full_extract"
 INCREMENTAL = "rally_incremental"
@@ -20,8 +19,3 @@ def extract_key(entity: Entity) -> tuple[str, str]:
 def mirror_key(entity: Entity) -> tuple[str, str]:
     """Asset key of the mirror of `entity`."""
     return ("rally", entity.value)
-
-
-def pool_of(entity: Entity) -> str:
-    """Extract, settling and healing of one entity write the same rows: one at a time."""
-    return f"rally_{entity.value}"

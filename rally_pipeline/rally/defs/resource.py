@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from rally_pipeline.orchestration.policy import LEASE_WAIT_SECONDS
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
 from rally_pipeline.orchestration.timing import given_clock
@@ -25,10 +26,6 @@ class TickBounds(TypedDict):
 
     retry: "RetryPolicy"
     limits: "Limits"
-
-
-PATIENCE_SECONDS = 30.0
-"""How long a step waits for another process on the same stream before it gives its place in the run up."""
 
 
 class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -86,7 +83,8 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> "Iterator[RallyMirror]":
         """The engine on an open warehouse with its tables in place; with `log`, a step's progress is reported.
 
-        `tick`: for a sensor, whose tick Dagster cuts off after a minute: calls give up well before.
+        `tick`: for a sensor, whose tick Dagster cuts off after a minute: calls give up well before, and another writer
+        is not waited for.
 
         Raises:
             WarehouseError, SettingsError: one line says what is wrong.
@@ -106,7 +104,7 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 MirrorPolicy.of(settings),
                 clock=given_clock(),
                 progress=step_progress(log) if log is not None else no_progress,
-                patience_seconds=PATIENCE_SECONDS,
+                patience_seconds=0.0 if tick else LEASE_WAIT_SECONDS,
             )
 
     @contextmanager

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from rally_pipeline.sell.results import DrainResult, SellStatus, SettleResult, TableStatus
 
 QUEUE = ("sell_queue", "items")
-POOL = "sell_queue"
-"""Drain and looks write the same rows: one at a time."""
 TABLES_OP = "sell_tables"
 DRAINED = "queue_drained"
 CONFIRMED = "acknowledgements_confirmed"
@@ -56,7 +54,6 @@ def queue_asset() -> dg.AssetsDefinition:
         description="Zendesk Sell's Sync queue, drained until the server says 204. Each page is committed with its"
         " effects before it is acknowledged, so a crash costs at most one page twice. What the queue contradicts"
         " or cannot deliver is left to the looks of `sell/…`.",
-        pool=POOL,
         check_specs=[
             checks.spec(DRAINED, QUEUE, "The run ended because nothing was pending, not at a bound."),
             checks.spec(CONFIRMED, QUEUE, "Sell confirmed the acknowledgement of every stored page."),
@@ -96,7 +93,6 @@ def table_assets(settings: Settings) -> dg.AssetsDefinition:
         name=TABLES_OP,
         specs=[_table_spec(entity) for entity in Entity],
         can_subset=True,
-        pool=POOL,
         check_specs=[
             spec
             for entity in Entity

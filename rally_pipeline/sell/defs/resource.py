@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from rally_pipeline.orchestration.policy import LEASE_WAIT_SECONDS
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
 from rally_pipeline.orchestration.timing import given_clock
@@ -15,9 +16,6 @@ from rally_pipeline.settings import DeleteMode, Settings, load_settings
 if TYPE_CHECKING:
     from rally_pipeline.sell.client import SellClient
     from rally_pipeline.sell.mirror import SellMirror
-
-PATIENCE_SECONDS = 30.0
-"""How long a step waits for another process on the queue before it gives its place in the run up."""
 
 
 class SellResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -89,7 +87,7 @@ class SellResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             client=self._client,
             progress=progress,
             clock=given_clock(),
-            patience_seconds=PATIENCE_SECONDS,
+            patience_seconds=LEASE_WAIT_SECONDS,
         ) as mirror:
             yield mirror
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rally_pipeline.rally.files.importer import Importer, ImportReport
 
 GROUP = "rally_files"
-POOL = "rally_import"
 FILES = dg.DynamicPartitionsDefinition(name="rally_import_files")
 ROWS_IMPORTED = "every_row_imported"
 ROWS_DECIDED = "every_row_decided"
@@ -65,7 +64,6 @@ def import_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
         description=f"CSV and XLSX files of {entity.value} into Rally, one partition per file. Every row ends"
         " imported, duplicate, refused or unknown; what was not imported stands in a rejects CSV beside the file.",
         partitions_def=FILES,
-        pool=POOL,
         check_specs=[
             dg.AssetCheckSpec(ROWS_IMPORTED, asset=asset_key, description="No row was refused."),
             dg.AssetCheckSpec(
@@ -126,7 +124,12 @@ def _run(
     try:
         with warehouse.open() as opened:
             importer = Importer(
-                opened, client, import_policy, clock=given_clock(), progress=step_progress(log)
+                opened,
+                client,
+                import_policy,
+                clock=given_clock(),
+                progress=step_progress(log),
+                patience_seconds=policy.LEASE_WAIT_SECONDS,
             )
             importer.prepare()
             return _import(importer, entity, sha256, inbox)
