@@ -70,22 +70,30 @@ class TableWatch:
 
 
 def _contents(connection: sqlite3.Connection, table: str) -> dict[Hashable, int]:
-    return {
-        key: hash(tuple(value for name, value in row.items() if name not in _TIMES))
-        for key, row in _rows(connection, table).items()
-    }
+    names, keys = _columns(connection, table)
+    told = [name for name in names if name not in _TIMES]
+    shown = connection.execute(f"SELECT {_listed(keys)}, {_listed(told)} FROM {_listed([table])}")
+    return {row[: len(keys)]: hash(row) for row in shown}
 
 
 def _rows(connection: sqlite3.Connection, table: str) -> dict[Hashable, dict[str, Any]]:
-    columns = connection.execute("SELECT name, pk FROM pragma_table_info(?)", (table,)).fetchall()
-    names = [name for name, _ in columns]
-    keys = [name for name, place in columns if place]
+    names, keys = _columns(connection, table)
     found: dict[Hashable, dict[str, Any]] = {}
-    for values in connection.execute(f'SELECT * FROM "{table}"'):
+    for values in connection.execute(f"SELECT {_listed(names)} FROM {_listed([table])}"):
         row = dict(zip(names, values, strict=True))
         key = tuple(row[name] for name in keys)
         found[key[0] if len(key) == 1 else key] = row
     return found
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> tuple[list[str], list[str]]:
+    """All columns, and those of the key."""
+    columns = connection.execute("SELECT name, pk FROM pragma_table_info(?)", (table,)).fetchall()
+    return [name for name, _ in columns], [name for name, place in columns if place]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 @dataclass(kw_only=True)
