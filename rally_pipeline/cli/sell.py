@@ -90,8 +90,7 @@ def replay() -> None:
 
     with _open_mirror() as mirror:
         tried = mirror.replay_quarantine()
-        for entity in Entity:
-            mirror.settle(entity)
+        mirror.settle(Entity)
         left = mirror.status().quarantined
     remarks.print(f"{tried} looked at again, {left} in quarantine now", markup=False)
     if left:

@@ -7,6 +7,7 @@ not show is read singly, and only a single read proves a delete. A look counts a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,11 +36,16 @@ if TYPE_CHECKING:
     from rally_pipeline.rally.mirror import Progress
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
+_log = logging.getLogger(__name__)
 _BATCH = 20_000
 _POOR_PAGES_SHARE = 0.1
 _ACCEPT_OLDER_AFTER = 2
 _CLOCK_STEP = timedelta(seconds=1)
 """By so much what is known of the server's clock goes back when another answer's date was cut off by more."""
+_MOST_WAITS = 3
+"""So many times the longest wait for fresh marks are waited at most in one run; the next run goes on."""
+_SILENT_SECONDS = 5.0
+"""A longer wait is told."""
 _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
 _COARSENESS = timedelta(seconds=1)
@@ -110,10 +116,14 @@ class Settler:
         if begun is not None:
             with self._warehouse.transaction(f"{self._entity.stream}.pull-back", self._lease) as tx:
                 marks.pull_back_marks(tx, self._entity, now=begun)
+        longest = (self._policy.staleness + _CLOCK_STEP + CEILING_LEAD).total_seconds()
+        waited = 0.0
         while begun is not None:
-            waited = wait and self._wait_for_newest(begun)
+            seconds = self._wait_for_newest(begun, longest) if wait else None
             self._settle_due(total)
-            if not waited:
+            # A server's clock that stands still or goes back ends the waiting, too.
+            waited += seconds or 0.0
+            if seconds is None or waited >= _MOST_WAITS * longest:
                 break
         with self._warehouse.reading() as tx:
             waiting = marks.count_marks(tx, self._entity)
@@ -141,8 +151,8 @@ class Settler:
             cost=meter.cost(),
         )
 
-    def _wait_for_newest(self, begun: datetime) -> bool:
-        """Sleep until every mark that this run found is due; False where there is none.
+    def _wait_for_newest(self, begun: datetime, longest: float) -> float | None:
+        """Sleep until every mark that this run found is due, at most `longest`; the seconds, None without such a mark.
 
         The entries of one read of the feed are seen within seconds of each other. If their marks were looked at as they
         fall due, the list pages that show many of them would be read again for each part.
@@ -150,11 +160,18 @@ class Settler:
         with self._warehouse.reading() as tx:
             seen = marks.newest_seen(tx, self._entity, until=begun + _CLOCK_STEP)
         if seen is None:
-            return False
+            return None
         left = (seen + self._policy.staleness - self._client.server_floor()).total_seconds()
-        longest = (self._policy.staleness + _CLOCK_STEP + CEILING_LEAD).total_seconds()
-        self._clock.sleep(min(max(left, 0.0) + 0.01, longest))
-        return True
+        seconds = min(max(left, 0.0) + 0.01, longest)
+        if seconds > _SILENT_SECONDS:
+            until = self._clock.now() + timedelta(seconds=seconds)
+            _log.info(
+                "%s: waiting until %s UTC, when the newest changes can be looked at",
+                self._entity.table_name,
+                f"{until:%H:%M:%S}",
+            )
+        self._clock.sleep(seconds)
+        return seconds
 
     def _settle_due(self, total: int) -> None:
         """Batches of due marks, until none is left that has not been tried in this run."""

@@ -2,7 +2,7 @@
 
 Everything that the page says is kept before its keys may be acknowledged: rows, tombstones, marks, failed objects,
 quarantined items, the landed items themselves, and the keys. A page may be applied any number of times, in any
-order with others: what is stored already is left alone. Algorithm: correctness, section 6, step 4.
+order with others: what is stored already is left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rally_pipeline.invariants import InvariantViolation
 from rally_pipeline.sell import landing, marks
 from rally_pipeline.sell.entities import Entity
 from rally_pipeline.sell.errors import WrongAccount
-from rally_pipeline.sell.judgement import Incoming, Stored, Verdict, judge
+from rally_pipeline.sell.judgement import DELETED_OR_NOT, UNLISTED, Incoming, Stored, Verdict, judge
 from rally_pipeline.sell.landing import PageMark
 from rally_pipeline.sell.marks import Reference
 from rally_pipeline.sell.queue import QueueItem, QueuePage, UnreadableItem
@@ -149,7 +149,9 @@ class PageApplier:
         for reference, states in objects.items():
             item, record = states[0]
             if len(states) > 1:
-                self._suspect(reference, "two states on one page", states)
+                is_deleted = any(_incoming(*state).is_delete for state in states)
+                reason = DELETED_OR_NOT if is_deleted else "two states on one page"
+                self._suspect(reference, reason, states)
                 continue
             before = stored.get(reference)
             verdict, reason = judge(_incoming(item, record), before)
@@ -195,7 +197,7 @@ class PageApplier:
         for (key,) in self._tx.rows(own):
             reference = (Entity.STAGES.singular, str(key))
             if key not in listed and reference not in objects:
-                self._suspects[reference] = "not in its pipeline"
+                self._suspects[reference] = UNLISTED
 
     def _suspect(self, reference: Reference, reason: str, states: Iterable[State]) -> None:
         self._suspects[reference] = reason

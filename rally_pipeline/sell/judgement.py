@@ -66,6 +66,10 @@ def judge(item: Incoming, stored: Stored | None) -> tuple[Verdict, str]:
 
 DELETED = "deleted"
 """Reason of the look that follows a delete."""
+DELETED_OR_NOT = "two states on one page, one of them a delete"
+UNLISTED = "not in its pipeline"
+ANNOUNCED = frozenset({DELETED, DELETED_OR_NOT, UNLISTED})
+"""Reasons by which the queue itself has said that the object is gone: an absence agrees with it."""
 
 
 def _compare(item: Incoming, stored: Stored) -> tuple[Verdict, str]:

@@ -95,26 +95,17 @@ def clear_seen(tx: Transaction, marks: Iterable[Mark]) -> int:
     return closed
 
 
-def postpone(
-    tx: Transaction,
-    mark: Mark,
-    *,
-    seen: datetime | None = None,
-    absent: bool = False,
-    error: str | None = None,
-) -> None:
-    """Count a look that decided nothing. With `seen` the next one must begin `staleness` after it."""
-    values: dict[str, Any] = {
-        "attempts": mark.table.c.attempts + 1,
-        "absences": mark.absences + 1 if absent else 0,
-        "last_error": error,
-    }
-    if seen is not None:
-        values["last_seen"] = seen
+def postpone(tx: Transaction, mark: Mark, *, absent: bool = False, error: str | None = None) -> None:
+    """Count a look that decided nothing: an error, or an absence in a row of them."""
+    columns = mark.table.c
     tx.execute(
         update(mark.table)
-        .where(_is(mark.table, mark.type, mark.id), mark.table.c.mark == mark.mark)
-        .values(values)
+        .where(_is(mark.table, mark.type, mark.id), columns.mark == mark.mark)
+        .values(
+            attempts=columns.attempts + 1,
+            absences=mark.absences + 1 if absent else 0,
+            last_error=error,
+        )
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select
@@ -19,7 +20,7 @@ from rally_pipeline.sell.device import Device, DeviceClaims
 from rally_pipeline.sell.drain import STREAM, DrainTally, QueueDrain
 from rally_pipeline.sell.entities import Entity
 from rally_pipeline.sell.policy import SellPolicy
-from rally_pipeline.sell.results import DrainResult, SellStatus, SettleResult, TableStatus
+from rally_pipeline.sell.results import Cost, DrainResult, SellStatus, SettleResult, TableStatus
 from rally_pipeline.sell.settle import Settler
 from rally_pipeline.sell.spending import Meter
 from rally_pipeline.sell.sweep import count_unresent, mark_undelivered, mark_unresent
@@ -34,9 +35,14 @@ Progress = Callable[[str, int, int | None], None]
 """`(stream, done, total)`; the total is None while it is unknown."""
 
 Answer = TypeVar("Answer")
+logger = logging.getLogger(__name__)
 
 _LEASE_SECONDS = 300.0
 """Longer than any one call with its repetitions, so that a slow server costs no take-over."""
+_MOST_WAITS = 3
+"""So many times the staleness bound is waited for at most in one run; what is open then is left to the next one."""
+_SILENT_SECONDS = 5.0
+"""A longer wait is told."""
 _RUN = "sell.run"
 """State: how the last drain ended."""
 REPLAYED = "replayed from quarantine"
@@ -114,27 +120,59 @@ class SellMirror:
             cost=meter.cost(),
         )
 
-    def settle(self, entity: Entity, *, wait: bool = True) -> SettleResult:
-        """Look at the open objects of one type; with `wait`, until those found are settled or failed.
+    def settle(self, entities: Iterable[Entity], *, wait: bool = True) -> dict[Entity, SettleResult]:
+        """Look at the open objects of these types; with `wait`, until those found are settled or failed.
+
+        All types wait together until everything is old enough, so this takes hardly longer than the staleness bound.
 
         Raises:
             LeaseHeld: a drain is at work.
             ApiError: the token is refused, or the server answers nothing.
         """
-        meter = Meter(self._client.http, self._clock)
-        if not self.read(lambda tx: marks.read_marks(tx, entity.singular, limit=1)):
-            return SettleResult(entity.value, cost=meter.cost())
+        results = {entity: SettleResult(entity.value, cost=Cost()) for entity in entities}
+        is_open = [
+            entity
+            for entity in results
+            if self.read(lambda tx, kind=entity.singular: marks.read_marks(tx, kind, limit=1))  # type: ignore[misc]
+        ]
+        if not is_open:
+            return results
         with self._lease() as lease:
-            settler = Settler(
-                self._warehouse,
-                self._client,
-                self._policy,
-                lease,
-                entity,
-                clock=self._clock,
-                progress=self._progress,
-            )
-            return settler.run(meter, wait=wait)
+            settlers = {entity: self._settler(entity, lease) for entity in is_open}
+            self._settle_all(list(settlers.values()), wait=wait)
+            return results | {entity: settler.result() for entity, settler in settlers.items()}
+
+    def _settler(self, entity: Entity, lease: Lease) -> Settler:
+        return Settler(
+            self._warehouse,
+            self._client,
+            self._policy,
+            lease,
+            entity,
+            clock=self._clock,
+            progress=self._progress,
+        )
+
+    def _settle_all(self, settlers: Sequence[Settler], *, wait: bool) -> None:
+        """In rounds, until nothing is left to wait for. A server's clock that stands still ends the waiting, too."""
+        bound = self._policy.settling.total_seconds() + 1
+        waited = 0.0
+        while True:
+            for settler in settlers:
+                settler.settle_due()
+            due = [at for settler in settlers if (at := settler.next_due()) is not None]
+            if not wait or not due or waited >= _MOST_WAITS * bound:
+                return
+            left = (max(due) - self._client.server_time()).total_seconds()
+            seconds = min(max(left, 0.0) + 0.01, bound)
+            if seconds > _SILENT_SECONDS:
+                until = self._clock.now() + timedelta(seconds=seconds)
+                logger.info(
+                    "waiting until %s UTC, when what the queue left open can be looked at",
+                    f"{until:%H:%M:%S}",
+                )
+            self._clock.sleep(seconds)
+            waited += seconds
 
     def adopt_device(self) -> Device:
         """Go on under `SELL_DEVICE_UUID`: a person vouches that this warehouse holds what it acknowledged."""

@@ -33,11 +33,9 @@ class SellPolicy:
     look_batch: int = 100
     """Objects read in one request and committed together; the most that the list endpoints give."""
     absences_needed: int = 3
-    """Settled looks in a row that must miss an object whose delete the queue did not announce."""
+    """Runs in a row that must miss an object whose delete nobody announced: it may be hidden from the token."""
     max_failed_looks: int = 5
     """Looks in a row without an answer, after which the others are left to the next run."""
-    doubted_looks: int = 2
-    """Looks that show a state older than the stored one, before it is believed."""
     overdue_seconds: float = 900.0
     """Age of an open mark that a check complains about."""
     guard_absolute: int = 100

@@ -56,6 +56,10 @@ class Cost(Counted):
     waited_seconds: float = 0.0
     seconds: float = 0.0
 
+    def __add__(self, other: Cost) -> Cost:
+        """Sum up."""
+        return Cost(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
+
 
 @dataclass(slots=True)
 class PageTally(Counted):

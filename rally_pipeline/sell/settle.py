@@ -2,8 +2,8 @@
 
 Up to 100 objects are read by one list request; what the list does not show is read singly, unless the queue itself
 has already said that it is gone: then the queue's word and the absence from the list agree, and that is enough.
-A look counts if it began at least `staleness` after the newest hint. A 403 is a missing scope and never an absence.
-Algorithm: correctness, section 6, step 6.
+A look counts if it began at least `staleness` after the newest hint: then it decides, whatever it shows. A 403 is a
+missing scope and never an absence.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rally_pipeline.http.errors import ApiError, Forbidden, Throttled, Unauthorized
 from rally_pipeline.sell import landing, marks
 from rally_pipeline.sell.apply import BOOKKEEPING
 from rally_pipeline.sell.entities import Entity
-from rally_pipeline.sell.judgement import DELETED
+from rally_pipeline.sell.judgement import ANNOUNCED
 from rally_pipeline.sell.marks import Mark
 from rally_pipeline.sell.records import Record, RecordError, Row, decoder_of, read_record
-from rally_pipeline.sell.results import SettleResult
+from rally_pipeline.sell.results import Cost, SettleResult
+from rally_pipeline.sell.spending import Meter
 from rally_pipeline.sell.sweep import NOT_RESENT
 from rally_pipeline.sell.tables import ENTITY_TABLES, tombstones
 from rally_pipeline.settings import DeleteMode
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
     from rally_pipeline.clock import Clock
     from rally_pipeline.sell.client import SellClient
     from rally_pipeline.sell.policy import SellPolicy
-    from rally_pipeline.sell.spending import Meter
     from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
 logger = logging.getLogger(__name__)
 
-_ANNOUNCED = frozenset({DELETED, NOT_RESENT})
+_ANNOUNCED = ANNOUNCED | {NOT_RESENT}
 """Reasons by which the queue itself has said, or shown by silence, that the object is gone."""
 
 
@@ -62,7 +62,7 @@ class _Looks:
 
 
 class Settler:
-    """One run over the open objects of one type, under the queue's lease."""
+    """The open objects of one type in one run, under the queue's lease."""
 
     def __init__(
         self,
@@ -85,31 +85,36 @@ class Settler:
         self._table = ENTITY_TABLES[entity]
         self._decoder = decoder_of(entity)
         self._tried: set[tuple[str, str, int]] = set()
-        """Marks whose look failed in this run: they are left to the next one."""
+        """Marks whose look decided nothing in this run: they are left to the next one."""
         self._tally = _Tally()
+        self._total = self._count_open()
+        self._cost = Cost()
 
-    def run(self, meter: Meter, *, wait: bool) -> SettleResult:
-        """Look at every open object whose time has come; with `wait`, also at those whose time is near.
+    def settle_due(self) -> None:
+        """Look at every open object whose time has come.
 
         Raises:
             ApiError: the token is refused, or the server answers nothing; a missing scope is reported instead.
         """
-        total = len(self._open())
-        while pending := self._open():
-            due = self._due(pending)
-            if due:
-                self._settle(due)
-                self._progress(self._entity.stream, self._tally.settled, total)
-            elif wait and not self._tally.scope_missing:
-                self._wait_for(pending)
-            else:
-                break
-            if self._tally.scope_missing:
-                break
+        meter = Meter(self._client.http, self._clock)
+        while not self._tally.scope_missing and (due := self._due(self._open())):
+            self._settle(due)
+            self._progress(self._entity.stream, self._tally.settled, self._total)
+        self._cost += meter.cost()
+
+    def next_due(self) -> datetime | None:
+        """When (server time) everything that is still open can be looked at; None where nothing is left to do."""
+        pending = [] if self._tally.scope_missing else self._open()
+        if not pending:
+            return None
+        return max(mark.last_seen for mark in pending) + self._policy.settling
+
+    def result(self) -> SettleResult:
+        """What became of the objects so far."""
         tally = self._tally
         return SettleResult(
             entity=self._entity.value,
-            marks=total,
+            marks=self._total,
             settled=tally.settled,
             inserted=tally.inserted,
             updated=tally.updated,
@@ -119,11 +124,11 @@ class Settler:
             waiting=self._count_open(),
             failed=tally.failed,
             scope_missing=tally.scope_missing,
-            cost=meter.cost(),
+            cost=self._cost,
         )
 
     def _open(self) -> list[Mark]:
-        """Open objects that have not failed in this run, a batch of each table at a time."""
+        """Open objects that this run has not looked at, a batch of each table at a time."""
         with self._warehouse.reading() as tx:
             found = marks.read_marks(
                 tx, self._entity.singular, limit=self._policy.look_batch + len(self._tried)
@@ -146,11 +151,6 @@ class Settler:
             due = [mark for mark in pending if mark.last_seen + self._policy.settling <= begun]
         return list(due)[: self._policy.look_batch]
 
-    def _wait_for(self, pending: Sequence[Mark]) -> None:
-        oldest = min(mark.last_seen for mark in pending)
-        left = (oldest + self._policy.settling - self._client.server_time()).total_seconds()
-        self._clock.sleep(min(max(left, 0.0) + 0.01, self._policy.settling.total_seconds() + 1))
-
     # ------------------------------------------------------------------ looking
 
     def _settle(self, due: Sequence[Mark]) -> None:
@@ -166,8 +166,7 @@ class Settler:
             self._bury_absent(tx, [mark for mark in due if mark.id in looks.absent], begun)
             for mark in due:
                 if mark.id in looks.errors:
-                    marks.postpone(tx, mark, error=looks.errors[mark.id])
-                    self._tried.add((mark.table.name, mark.id, mark.mark))
+                    self._leave(tx, mark, error=looks.errors[mark.id])
                     self._tally.failed += 1
 
     def _look(self, due: Sequence[Mark]) -> _Looks:
@@ -242,44 +241,29 @@ class Settler:
             return
         records = self._read(tx, seen, found)
         keys = [record.key for record in records.values()]
-        stored = tx.fetch(self._table, ("revision", "updated_at"), keys)
+        stored = tx.fetch(self._table, ("revision",), keys)
         names = [(object_id, self._entity.singular) for object_id in records]
         buried = {name[0]: row[0] for name, row in tx.fetch(tombstones, ("revision",), names).items()}
         # Sources of deals and of leads may share an id, and the queue does not say which of them a revision is of.
         is_one_kind = self._entity is not Entity.SOURCES
         landed = landing.newest_revisions(tx, self._entity.singular, list(records)) if is_one_kind else {}
-        rows: dict[int | str, Row] = {}
-        doubted: set[str] = set()
-        for mark in seen:
-            record = records.get(mark.id)
-            if record is None:
-                continue
-            revision, updated_at = stored.get(record.key, (buried.get(mark.id), None))
+        rows: list[Row] = []
+        for object_id, record in records.items():
+            (revision,) = stored.get(record.key, (buried.get(object_id),))
             # A look is newer than all that was delivered before it: an old state that comes again must stay older.
-            revision = max(revision or 0, landed.get(mark.id, 0)) or None
-            if _is_older(record.updated_at, updated_at) and mark.attempts < self._policy.doubted_looks:
-                doubted.add(mark.id)
-            else:
-                rows[record.key] = self._decoder.row(record, revision=revision, synced_at=instant_text(begun))  # type: ignore[arg-type]
-        result = tx.upsert(self._table, self._decoder.columns, list(rows.values()), touch=BOOKKEEPING)
+            revision = max(revision or 0, landed.get(object_id, 0)) or None
+            rows.append(self._decoder.row(record, revision=revision, synced_at=instant_text(begun)))  # type: ignore[arg-type]
+        result = tx.upsert(self._table, self._decoder.columns, rows, touch=BOOKKEEPING)
         self._tally.inserted += result.inserted
         self._tally.updated += result.updated
         self._tally.unchanged += result.unchanged
         for row, reason in result.rejected:
             self._refuse(tx, str(row[0]), reason, found[str(row[0])][0])
         refused = {str(row[0]) for row, _ in result.rejected}
-        tx.delete(
-            tombstones,
-            [name for name in names if name[0] in buried and name[0] not in doubted],
-            mode=DeleteMode.HARD,
-            at=begun,
-        )
-        for object_id in records.keys() - refused - doubted:
+        tx.delete(tombstones, [name for name in names if name[0] in buried], mode=DeleteMode.HARD, at=begun)
+        for object_id in records.keys() - refused:
             tx.release(self._entity.stream, object_id)
-        self._close(tx, [mark for mark in seen if mark.id not in doubted])
-        for mark in seen:
-            if mark.id in doubted:
-                marks.postpone(tx, mark, seen=begun)
+        self._close(tx, seen)
 
     def _read(
         self, tx: Transaction, seen: Sequence[Mark], found: Mapping[str, list[bytes]]
@@ -299,31 +283,38 @@ class Settler:
         return records
 
     def _bury_absent(self, tx: Transaction, seen: Sequence[Mark], begun: datetime) -> None:
-        """Delete what is proven to be gone; count the absence of the others."""
+        """Delete what is proven to be gone; leave an absence that nothing announced to another run's look."""
+        names = [(mark.id, self._entity.singular) for mark in seen]
+        buried = {name[0] for name in tx.fetch(tombstones, (), names)}
         gone = [
             mark
             for mark in seen
-            if mark.reason in _ANNOUNCED or mark.absences + 1 >= self._policy.absences_needed
+            if mark.reason in _ANNOUNCED
+            or mark.id in buried
+            or mark.absences + 1 >= self._policy.absences_needed
         ]
         for mark in seen:
             if mark not in gone:
-                marks.postpone(tx, mark, seen=begun, absent=True)
+                self._leave(tx, mark, absent=True)
         if not gone:
             return
         keys: dict[int | str, str] = {self._key(mark.id): mark.id for mark in gone}
         revisions = tx.versions(self._table, list(keys), "revision")
         self._tally.deleted += tx.delete(self._table, list(keys), mode=self._policy.delete_mode, at=begun)
-        names = [(object_id, self._entity.singular) for object_id in keys.values()]
-        buried = tx.fetch(tombstones, (), names)
         fresh = [
             (object_id, self._entity.singular, revisions.get(key), instant_text(begun))
             for key, object_id in keys.items()
-            if (object_id, self._entity.singular) not in buried
+            if object_id not in buried
         ]
         tx.upsert(tombstones, ("id", "type", "revision", "deleted_at"), fresh)
         for object_id in keys.values():
             tx.release(self._entity.stream, object_id)
         self._close(tx, gone)
+
+    def _leave(self, tx: Transaction, mark: Mark, *, absent: bool = False, error: str | None = None) -> None:
+        """Leave the object to the next run."""
+        marks.postpone(tx, mark, absent=absent, error=error)
+        self._tried.add((mark.table.name, mark.id, mark.mark))
 
     def _close(self, tx: Transaction, seen: Sequence[Mark]) -> None:
         self._tally.settled += marks.clear_seen(tx, seen)
@@ -335,7 +326,3 @@ class Settler:
     def _refuse(self, tx: Transaction, key: str, reason: str, raw: bytes) -> None:
         tx.quarantine(self._entity.stream, key, reason, raw)
         self._tally.quarantined += 1
-
-
-def _is_older(seen: str | None, stored: Any) -> bool:
-    return seen is not None and stored is not None and seen < stored

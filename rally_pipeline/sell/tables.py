@@ -74,7 +74,12 @@ def _open_objects(name: str, *columns: Column[object]) -> Table:
         Column("first_seen", Instant(), nullable=False),
         Column("last_seen", Instant(), nullable=False, comment="server time of the newest hint"),
         Column("attempts", Integer(), nullable=False, comment="looks taken without a decision"),
-        Column("absences", Integer(), nullable=False, comment="settled looks in a row that did not find it"),
+        Column(
+            "absences",
+            Integer(),
+            nullable=False,
+            comment="runs in a row whose look did not find it",
+        ),
         Column("last_error", Text()),
         *columns,
     )

@@ -73,8 +73,7 @@ def test_a_retired_api_is_told_as_such(make_sqlite_world: MakeWorld) -> None:
     rows = {entity: world.count(_table(entity)) for entity in Entity}
     with pytest.raises(ApiError):
         world.drain()
-    for entity in Entity:
-        world.mirror.settle(entity, wait=False)
+    world.mirror.settle(Entity, wait=False)
     assert rows == {entity: world.count(_table(entity)) for entity in Entity}
 
 

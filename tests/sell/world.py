@@ -126,7 +126,7 @@ class World:
         return self.mirror.drain()
 
     def settle(self, *, wait: bool = True) -> dict[Entity, SettleResult]:
-        return {entity: self.mirror.settle(entity, wait=wait) for entity in Entity}
+        return self.mirror.settle(Entity, wait=wait)
 
     def catch_up(self) -> DrainResult:
         """One whole cycle, as the job does it."""

@@ -52,8 +52,7 @@ def sync_sell(url: str, environment: Mapping[str, str]) -> None:
         mirror = SellMirror(warehouse, client, policy)
         mirror.prepare()
         mirror.drain()
-        for entity in SellEntity:
-            mirror.settle(entity)
+        mirror.settle(SellEntity)
 
 
 LIVES: dict[str, Callable[[str, Mapping[str, str]], None]] = {"rally": sync_rally, "sell": sync_sell}

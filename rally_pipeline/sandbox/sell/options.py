@@ -29,6 +29,9 @@ class SellOptions:
     """Items come in no order at all, as documented."""
     duplicate_share: float = 0.0
     """Share of items that come a second time in the same session."""
+    older_share: float = 0.0
+    """Share of items beside which an older state of the same object comes in the same session: a state with a lower
+    revision behind one with a higher, or the last one before a delete behind the delete."""
     fixed_at: Literal["start", "fetch"] = "fetch"
     """Whether an item shows the state at the session's start or at the fetch."""
     grows: bool = False

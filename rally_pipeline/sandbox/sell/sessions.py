@@ -126,9 +126,22 @@ class SyncService:
             queued.append((entry, entry.current if fixed else None) if isinstance(entry, Thing) else entry)
         for _ in range(round(len(entries) * self._options.duplicate_share)):
             queued.insert(self._dice.randrange(len(queued) + 1), self._dice.choice(queued))
+        for thing, version in self._older_states(entries):
+            queued.insert(self._dice.randrange(len(queued) + 1), (thing, version))
         session = Session(str(UUID(int=self._dice.getrandbits(128), version=4)), device, queued, now, now)
         self.sessions[session.id] = session
         return session
+
+    def _older_states(self, entries: Sequence[Thing | Injected]) -> list[tuple[Thing, Version]]:
+        """For the configured share of the entries, a state that is not the present one."""
+        if not self._options.older_share:
+            return []
+        found: list[tuple[Thing, Version]] = []
+        for entry in entries:
+            older = [v for v in entry.versions[:-1] if v.data is not None] if isinstance(entry, Thing) else []
+            if isinstance(entry, Thing) and older and self._dice.random() < self._options.older_share:
+                found.append((entry, self._dice.choice(older[-2:])))
+        return found
 
     def pending(self, device: Device) -> list[Thing | Injected]:
         """Everything whose present state the device has not acknowledged."""

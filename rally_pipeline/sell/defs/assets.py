@@ -112,9 +112,7 @@ def table_assets(settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # Dagster cannot read the parameter
         wanted = {key.path[-1] for key in context.selected_asset_keys}
         with clear_failures(), sell.mirror(warehouse, context.log) as mirror:
-            settled = {
-                entity: mirror.settle(entity, wait=config.wait) for entity in Entity if entity.value in wanted
-            }
+            settled = mirror.settle([entity for entity in Entity if entity.value in wanted], wait=config.wait)
             status = mirror.status()
             for entity, result in settled.items():
                 yield _table_result(mirror, entity, result, status, bound, warehouse.db_schema)
