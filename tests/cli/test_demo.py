@@ -140,7 +140,6 @@ def test_the_demo_sets_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyP
     own = {
         "rally_pipeline_home",
         "rally_pipeline_sandbox",
-        "warehouse_url",
         "syncs_dir",
         "imports_dir",
         "exports_dir",

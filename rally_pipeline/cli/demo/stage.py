@@ -120,7 +120,6 @@ def demo_environment(home: Path, sandbox: Mapping[str, str]) -> dict[str, str]:
         **defaults,
         **sandbox,
         "RALLY_PIPELINE_HOME": str(home),
-        "WAREHOUSE_URL": f"sqlite:///{home / 'warehouse.db'}",
         "IMPORTS_DIR": str(home / "imports"),
         "EXPORTS_DIR": str(home / "exports"),
         "SYNCS_DIR": str(home / "syncs"),
