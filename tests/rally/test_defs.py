@@ -260,6 +260,8 @@ def test_each_window_of_a_run_shows_its_own_numbers_and_they_add_up(yesterday):
     assert [windows[key]["rally/recorded"] for key in keys] == [0, 5, 0, 9]
     assert [windows[key]["dagster/partition_row_count"] for key in keys] == [0, 5, 0, 9]
     quiet = windows[keys[2]]
+    through = quiet.pop("rally/synced_through")
+    assert {window["rally/synced_through"] for window in windows.values() if window is not quiet} == {through}
     assert {name: value for name, value in quiet.items() if name.startswith("rally/")} == {
         "rally/recorded": 0,
         "rally/inserted": 0,

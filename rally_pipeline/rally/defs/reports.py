@@ -193,6 +193,7 @@ def window_metadata(
     from rally_pipeline.rally.windows import measure_window
 
     found: dict[str, metadata.Metadata] = {}
+    through = mirror.coverage().through
     with mirror.warehouse.reading() as transaction:
         for key, part in _by_window(result, keys).items():
             entries, first, last = measure_window(transaction, part.start)
@@ -201,6 +202,8 @@ def window_metadata(
                 **metadata.numbers("rally", {**part.counts(), "known": entries - part.recorded}),
                 **metadata.instant("rally/first_entry", first),
                 **metadata.instant("rally/last_entry", last),
+                # How far the window was known to be complete when it was shown last.
+                **metadata.instant("rally/synced_through", through),
             }
     found[max(keys)] |= _run_metadata(mirror, result, keys)
     return found
