@@ -68,15 +68,12 @@ def closed_starts(tx: Transaction, start: datetime, end: datetime) -> set[dateti
 
 def count_entries(tx: Transaction, window: datetime) -> int:
     """Entries recorded for one window."""
-    return measure_window(tx, window)[0]
-
-
-def measure_window(tx: Transaction, window: datetime) -> tuple[int, datetime | None, datetime | None]:
-    """Entries recorded for one window, and the times of the first and of the last."""
-    moment = changes.c.changed_at
-    found = select(func.count(), func.min(moment), func.max(moment))
-    ((count, first, last),) = tx.rows(found.where(moment >= window, moment < window + HOUR))
-    return int(count), first, last
+    statement = (
+        select(func.count())
+        .select_from(changes)
+        .where(changes.c.changed_at >= window, changes.c.changed_at < window + HOUR)
+    )
+    return int(tx.scalar(statement) or 0)
 
 
 def find_gaps(tx: Transaction, since: datetime, through: datetime) -> list[tuple[datetime, datetime]]:
@@ -92,3 +89,11 @@ def find_gaps(tx: Transaction, since: datetime, through: datetime) -> list[tuple
         else:
             gaps.append((window, window + HOUR))
     return gaps
+
+
+def measure_window(tx: Transaction, window: datetime) -> tuple[int, datetime | None, datetime | None]:
+    """Entries recorded for one window, and the times of the first and of the last."""
+    moment = changes.c.changed_at
+    found = select(func.count(), func.min(moment), func.max(moment))
+    ((count, first, last),) = tx.rows(found.where(moment >= window, moment < window + HOUR))
+    return int(count), first, last

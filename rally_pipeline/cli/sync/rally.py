@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rally_pipeline.cli.failures import CommandFailed
-from rally_pipeline.clock import SystemClock
-from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.orchestration.windows import WindowRange, hour_of
 from rally_pipeline.rally.entities import Entity
 
@@ -47,7 +45,7 @@ def _settling(session: SyncSession, entities: list[Entity]) -> dict[str, object]
 
 def _windows_to_read(session: SyncSession, synced_through: datetime) -> WindowRange:
     """From the hour in which the last read stopped to the running one."""
-    running = hour_of((given_clock() or SystemClock()).now())
+    running = hour_of(datetime.now(UTC))
     first = max(hour_of(synced_through), session.settings.rally_feed_start)
     return WindowRange(min(first, running), running)
 

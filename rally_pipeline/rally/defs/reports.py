@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -57,9 +57,7 @@ def report_table(mirror: RallyMirror, entity: Entity, asset: Sequence[str]) -> T
         return TableReport(
             rows=transaction.count(table),
             open_marks=marks.count_marks(transaction, entity),
-            oldest_mark_seconds=max(0.0, (mirror.client.clock.now() - oldest).total_seconds())
-            if oldest
-            else None,
+            oldest_mark_seconds=max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else None,
             quarantined=[(record.key, record.reason) for record in transaction.quarantined(entity.stream)],
             keys=checks.keys(transaction, table, asset),
             one_writer=checks.one_writer(transaction, entity.stream, asset),
@@ -121,7 +119,7 @@ def mirror_report(
     return dg.MaterializeResult(
         metadata={
             **_table_metadata(entity, table, schema),
-            **_lag_metadata(mirror.coverage(), mirror.client.clock.now()),
+            **_lag_metadata(mirror.coverage()),
             **metadata.numbers("rally", result.counts()),
         },
         check_results=[
@@ -244,7 +242,7 @@ def _run_metadata(mirror: RallyMirror, result: ChangesResult, keys: Sequence[str
         rows = transaction.count(changes)
     return {
         **metadata.row_count(rows),
-        **_lag_metadata(mirror.coverage(), mirror.client.clock.now()),
+        **_lag_metadata(mirror.coverage()),
         **metadata.numbers("rally", {f"run_{name}": value for name, value in totals.items()}),
         "rally/run_lateness": dg.MetadataValue.json(dict(result.lateness)),
     }
@@ -277,10 +275,10 @@ def _table_metadata(entity: Entity, table: TableReport, schema: str | None) -> m
     }
 
 
-def _lag_metadata(coverage: Coverage, now: datetime) -> metadata.Metadata:
+def _lag_metadata(coverage: Coverage) -> metadata.Metadata:
     if coverage.through is None:
         return {}
-    lag = (now - coverage.through).total_seconds()
+    lag = (datetime.now(UTC) - coverage.through).total_seconds()
     return {
         **metadata.numbers("rally", {"lag_seconds": max(0.0, lag)}),
         **metadata.instant("rally/synced_through", coverage.through),
