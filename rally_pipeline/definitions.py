@@ -7,8 +7,9 @@ whereas an empty one makes Dagster forget them.
 import gc
 
 from rally_pipeline.rooms import build
-from rally_pipeline.settings import load_settings
+from rally_pipeline.settings import fill_environment, load_settings
 
+fill_environment()
 defs = build(load_settings())
 
 # All of this and of Dagster lives as long as the process. Looking for garbage among it, and taking it apart piece by

@@ -10,7 +10,6 @@ from importlib import import_module
 
 import dagster as dg
 
-from rally_pipeline.orchestration.history import history_defs
 from rally_pipeline.orchestration.policy import EXECUTOR
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.settings import Settings
@@ -38,7 +37,7 @@ ROOMS: tuple[Room, ...] = (
 
 def build(settings: Settings, *, announce: bool = True) -> dg.Definitions:
     """The definitions of every configured room; with `announce`, what is absent and why goes to the log."""
-    found = [_shared_defs(settings), history_defs(settings)]
+    found = [_shared_defs(settings)]
     absent = set()
     for room in ROOMS:
         if room.system is None or settings.is_configured(room.system):

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-FEED_START_FORMAT = "%Y-%m-%d-%H:%M"
+from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.dotenv_file import read_dotenv
+from rally_pipeline.setting_values import (
+    FEED_START_FORMAT,
+    SettingsError,
+    check_api_url,
+    check_printable,
+    check_token,
+    check_webserver_url,
+    clean,
+    lower_case,
+    read_feed_start,
+    read_folder,
+)
 
+__all__ = [
+    "FEED_START_FORMAT",
+    "DeleteMode",
+    "Settings",
+    "SettingsError",
+    "fill_environment",
+    "known_secrets",
+    "load_settings",
+]
 
-class SettingsError(Exception):
-    """A setting is missing or cannot be used; the message names the variable and what to do."""
+NETWORK_VARIABLES = (
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)
+"""What the HTTP client asks the environment for by itself; a file .env may hold them too."""
 
 
 class DeleteMode(StrEnum):
@@ -25,110 +65,181 @@ class DeleteMode(StrEnum):
     SOFT = "soft"
 
 
-def _check_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"'{value}' is not an http(s) URL such as https://acme.rallycrm.io/api/v1")
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise ValueError(f"'{value}' would send the key unencrypted: use https (http is for loopback only)")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("credentials, query and fragment do not belong in the URL")
-    return value.rstrip("/")
-
-
-def _check_webserver(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ValueError(f"'{value}' is not the URL of a Dagster webserver such as http://127.0.0.1:3000")
-    return value.rstrip("/")
-
-
-def _read_feed_start(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return datetime.strptime(value, FEED_START_FORMAT).replace(tzinfo=UTC)
-        except ValueError:
-            raise ValueError(f"'{value}' is not of the form YYYY-MM-DD-HH:MM (UTC)") from None
+def _check_key(value: SecretStr) -> SecretStr:
+    check_token(value.get_secret_value())
     return value
 
 
-def _check_whole_hour(value: datetime) -> datetime:
-    if value.minute or value.second or value.microsecond:
-        raise ValueError("must be a whole hour, because the feed's partitions are hours: use minutes :00")
-    return value
-
-
-def _blank_is_absent(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-Url = Annotated[str, AfterValidator(_check_url)]
-OptionalUrl = Annotated[Url | None, BeforeValidator(_blank_is_absent)]
-OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_absent)]
-OptionalText = Annotated[str | None, BeforeValidator(_blank_is_absent)]
-FeedStart = Annotated[datetime, BeforeValidator(_read_feed_start), AfterValidator(_check_whole_hour)]
+ApiUrl = Annotated[str, AfterValidator(check_api_url)]
+WebserverUrl = Annotated[str, AfterValidator(check_webserver_url)]
+Key = Annotated[SecretStr, AfterValidator(_check_key)]
+Token = Annotated[str, AfterValidator(check_token)]
+Folder = Annotated[Path, BeforeValidator(read_folder)]
+FeedStart = Annotated[datetime, BeforeValidator(read_feed_start)]
 
 
 class Settings(BaseSettings):
-    """All settings; attribute names are the environment variables' names in lower case."""
+    """All settings; attribute names are the environment variables' names in lower case.
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    A value that is blank counts as absent.
+    """
 
-    rally_pipeline_home: Path = Path(".rally_pipeline")
-    rally_pipeline_sandbox: bool | None = None
-    """Whether the systems are the sandbox: true refuses unmarked answers, false marked ones; unset takes marked ones
-    from loopback only."""
-    warehouse_url: OptionalSecret = None
-    warehouse_schema: OptionalText = None
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
-    rally_api_url: OptionalUrl = None
-    rally_api_key: OptionalSecret = None
-    rally_feed_start: FeedStart = datetime(2026, 1, 1, tzinfo=UTC)
-    rally_feed_overlap_seconds: int = Field(default=300, ge=0, le=86_400)
-    rally_staleness_seconds: int = Field(default=30, ge=0, le=3_600)
-    rally_poll_seconds: int = Field(default=60, ge=5, le=86_400)
-    rally_autostart: bool = False
+    rally_pipeline_home: Folder = Field(
+        default=Path(".rally_pipeline"),
+        description="Data folder: the embedded warehouse, the sandbox's data, Dagster's storage.",
+    )
+    rally_pipeline_sandbox: bool | None = Field(
+        default=None,
+        description="Whether the systems are the sandbox: true refuses answers without its mark, false those with it;"
+        " absent: marked ones are taken from loopback only.",
+    )
+    rally_pipeline_read_only: bool = Field(
+        default=False,
+        description="Whether nothing is written to any remote system and the Sell queue is not opened (no session,"
+        " acknowledgement, trigger, import, sync run): for development and branch deployments.",
+    )
+    warehouse_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the warehouse, sqlite:///… or postgresql+psycopg://…; absent: the file"
+        " warehouse.db in the home folder.",
+    )
+    warehouse_schema: str | None = Field(
+        default=None,
+        description="PostgreSQL schema for all tables; absent: the database's default. SQLite has none.",
+    )
 
-    sell_api_url: Url = "https://api.getbase.com"
-    sell_access_token: OptionalSecret = None
-    sell_device_uuid: OptionalText = None
-    sell_drain_cron: str = "*/15 * * * *"
+    rally_api_url: ApiUrl | None = Field(
+        default=None, description="Base URL of the Rally API, such as https://acme.rallycrm.io/api/v1."
+    )
+    rally_api_key: Key | None = Field(
+        default=None,
+        description="Key of the Rally API, sent as X-Api-Key; scope read, and write for imports.",
+    )
+    rally_feed_start: FeedStart = Field(
+        default=datetime(2026, 1, 1, tzinfo=UTC),
+        description="First hour of the feed's partitions, YYYY-MM-DD-HH:MM in UTC; never change it later.",
+    )
+    rally_feed_overlap_seconds: int = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="How far each read of the feed goes back for entries that appear late, in seconds.",
+    )
+    rally_staleness_seconds: int = Field(
+        default=30,
+        ge=0,
+        le=3_600,
+        description="How stale an answer can be, so how long a delete waits for evidence, in seconds.",
+    )
+    rally_poll_seconds: int = Field(
+        default=60, ge=5, le=86_400, description="Interval of the change sensor, in seconds."
+    )
+    rally_autostart: bool = Field(
+        default=False, description="Whether sensors and schedules, of all systems, start switched on."
+    )
 
-    signalsmith_api_url: OptionalUrl = None
-    signalsmith_api_token: OptionalSecret = None
-    signalsmith_workspace_id: OptionalText = None
-    signalsmith_timezone: OptionalText = None
+    sell_api_url: ApiUrl = Field(
+        default="https://api.getbase.com", description="Base URL of the Zendesk Sell API."
+    )
+    sell_access_token: Key | None = Field(
+        default=None, description="Token of the Zendesk Sell API, sent as Bearer; scopes sync and read."
+    )
+    sell_device_uuid: str | None = Field(
+        default=None,
+        description="UUID of this warehouse as a device of the Sync queue: make it once, never change it.",
+    )
+    sell_drain_cron: str = Field(
+        default="*/15 * * * *", description="When the Sell queue is drained: five fields of cron, in UTC."
+    )
 
-    dagster_webserver_url: Annotated[
-        Annotated[str, AfterValidator(_check_webserver)] | None, BeforeValidator(_blank_is_absent)
-    ] = None
+    signalsmith_api_url: ApiUrl | None = Field(
+        default=None,
+        description="Base URL of the SignalSmith API, such as https://acme.signalsmith.io/api/v1.",
+    )
+    signalsmith_api_token: Key | None = Field(
+        default=None, description="Token of the SignalSmith API, sent as Bearer."
+    )
+    signalsmith_workspace_id: Token | None = Field(
+        default=None, description="SignalSmith's workspace: a part of every path, and sent as X-Workspace-ID."
+    )
+    signalsmith_timezone: str | None = Field(
+        default=None, description="Zone of SignalSmith's crons; absent: the workspace's setting, else UTC."
+    )
 
-    delete_mode: DeleteMode = DeleteMode.HARD
-    syncs_dir: Path = Path("syncs")
-    imports_dir: Path | None = None
-    exports_dir: Path | None = None
+    dagster_webserver_url: WebserverUrl | None = Field(
+        default=None,
+        description="Webserver that is asked to load the location anew when the catalog changes.",
+    )
+
+    delete_mode: Annotated[DeleteMode, BeforeValidator(lower_case)] = Field(
+        default=DeleteMode.HARD,
+        description="What a proven delete does to a row: hard removes it, soft sets _deleted_at.",
+    )
+    syncs_dir: Folder = Field(
+        default=Path("syncs"), description="Folder of the sync definitions as YAML, with signalsmith.yaml."
+    )
+    imports_dir: Folder | None = Field(
+        default=None, description="Inbox of files to import; absent: the folder imports in the home folder."
+    )
+    exports_dir: Folder | None = Field(
+        default=None, description="Where exported files land; absent: the folder exports in the home folder."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before the environment before `.env`."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _DotenvSource(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean_all(cls, values: dict[str, Any]) -> dict[str, Any]:
+        cleaned = {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in cleaned.items() if value != ""}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_controls(cls, value: object) -> object:
+        return check_printable(value) if isinstance(value, str) else value
 
     @property
     def home_path(self) -> Path:
         """The data folder as an absolute path (not created here)."""
-        return self.rally_pipeline_home.expanduser().resolve()
+        return self.rally_pipeline_home.resolve()
 
     @property
-    def warehouse(self) -> str:
-        """SQLAlchemy URL of the warehouse; it may hold a password, so it is never logged."""
+    def warehouse(self) -> str | Path:
+        """SQLAlchemy URL of the warehouse (it may hold a password, so it is never logged), or the file of SQLite.
+
+        The path of a file is not made a URL: what it would be taken apart into need not be the same file.
+        """
         if self.warehouse_url is not None:
             return self.warehouse_url.get_secret_value()
-        return f"sqlite:///{self.home_path / 'warehouse.db'}"
+        return self.home_path / "warehouse.db"
+
+    @property
+    def warehouse_is_file(self) -> bool:
+        """Whether the warehouse is embedded (SQLite), not a server's."""
+        return isinstance(self.warehouse, Path) or self.warehouse.lower().startswith("sqlite")
 
     @property
     def imports_path(self) -> Path:
         """Inbox of files to import."""
-        return (self.imports_dir or self.home_path / "imports").expanduser().resolve()
+        return (self.imports_dir or self.home_path / "imports").resolve()
 
     @property
     def exports_path(self) -> Path:
         """Where exports land."""
-        return (self.exports_dir or self.home_path / "exports").expanduser().resolve()
+        return (self.exports_dir or self.home_path / "exports").resolve()
 
     def missing(self, system: str) -> list[str]:
         """Names of the variables that `system` (rally, sell, signalsmith) still needs; empty if configured."""
@@ -151,22 +262,80 @@ class Settings(BaseSettings):
         """Every secret value in force, for redaction."""
         values = [self.rally_api_key, self.sell_access_token, self.signalsmith_api_token]
         found = [value.get_secret_value() for value in values if value is not None]
-        password = urlsplit(self.warehouse).password
-        return [*found, *{password, unquote(password)}] if password else found
+        return found if self.warehouse_url is None else [*found, *_passwords(str(self.warehouse))]
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Read the environment and `.env`.
+class _DotenvSource(PydanticBaseSettingsSource):
+    """The file `.env`, read once for each `Settings`."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Part of the base class; `__call__` does not need it."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        names = self.settings_cls.model_fields.keys()
+        return {name: value for name, value in read_dotenv(names).items() if name in names}
+
+
+def load_settings(clock: Clock | None = None, /, **overrides: Any) -> Settings:
+    """Read the environment and `.env`; `overrides` win over both, and are cleaned and checked alike.
 
     Raises:
         SettingsError: a variable cannot be used; the message names each one and what was wrong. Values of
             secrets are never part of it.
     """
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):
             name = str(problem["loc"][0]).upper() if problem["loc"] else "settings"
             lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
         raise SettingsError("; ".join(lines)) from None
+    now = (clock or SystemClock()).now()
+    if settings.rally_feed_start > now:
+        raise SettingsError(
+            f"RALLY_FEED_START: lies in the future (by this machine's clock it is {now:%Y-%m-%d %H:%M} UTC); it is the"
+            " first hour of the feed that will ever be read"
+        )
+    return settings
+
+
+def fill_environment() -> None:
+    """Put our variables of `.env`, and the network's, into the process environment, each under its own name.
+
+    Dagster resolves secrets from the environment when a run starts, so that they never enter its storage.
+
+    Raises:
+        SettingsError: `.env` cannot be read.
+    """
+    names = Settings.model_fields.keys()
+    written = read_dotenv(names)
+    found = written | {name.lower(): value for name, value in os.environ.items()}
+    for name in names & found.keys():
+        os.environ.setdefault(name.upper(), found[name])
+    for name in NETWORK_VARIABLES:
+        # The HTTP client reads both spellings by itself; the environment wins.
+        if name.lower() in written and name.lower() not in os.environ:
+            os.environ.setdefault(name, written[name.lower()])
+
+
+def known_secrets() -> list[str]:
+    """What of the environment must not be shown, also where a setting cannot be used."""
+    found = []
+    for name in ("RALLY_API_KEY", "SELL_ACCESS_TOKEN", "SIGNALSMITH_API_TOKEN"):
+        value = os.environ.get(name, "")
+        found += [value, clean(value)]
+    url = clean(os.environ.get("WAREHOUSE_URL", ""))
+    return [value for value in (*found, *_passwords(url)) if value]
+
+
+def _passwords(url: str) -> set[str]:
+    """Whatever may be a password in a database URL, even in one that is not written as it should be."""
+    location, _, options = url.partition("://")[2].partition("?")
+    credentials = url.partition("://")[2].rpartition("@")[0]
+    found = {credentials.partition(":")[2], location.rpartition("@")[0].partition(":")[2]}
+    for name, values in parse_qs(options).items():
+        if "password" in name:
+            found.update(values)
+    return {spelling for value in found if value for spelling in (value, unquote(value))}

@@ -20,6 +20,8 @@ FAMILIES: tuple[str, ...] = (
     "rally_pipeline.cli.sell",
     "rally_pipeline.cli.signalsmith",
     "rally_pipeline.cli.allow_deletes",
+    "rally_pipeline.cli.doctor",
+    "rally_pipeline.cli.restored",
 )
 """One line per family: a module with `register(group)`. Heavy libraries are imported inside its commands."""
 

@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
+from rally_pipeline.http.redaction import escape, redact
 from rally_pipeline.orchestration.diagnosis import diagnose
+from rally_pipeline.settings import known_secrets
 
 FAILED = 1
 MISTAKE = 2
@@ -50,11 +52,13 @@ def outcome_of(error: Exception) -> tuple[int, str]:
     diagnosis = diagnose(error)
     if diagnosis is not None:
         return (MISTAKE if diagnosis.mistake else FAILED), diagnosis.line
-    text = " ".join(str(error).split())
+    text = redact(" ".join(str(error).split()), known_secrets())
     line = f"unexpected {type(error).__name__}: {text} (RALLY_PIPELINE_TRACEBACK=1 shows where)"
     return FAILED, line
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    click.echo(f"Error: {line}", err=True)
+    # A path may hold line breaks, and bytes that are no text.
+    shown = escape(line).encode("utf-8", "backslashreplace").decode()
+    click.echo(f"Error: {shown}", err=True)
     sys.exit(code)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def register(group: click.Group) -> None:
 @click.option("--encoding", help="Encoding of a CSV that is not UTF-8, such as cp1252.")
 @click.option("--no-link-check", is_flag=True, help="Leave it to Rally whether linked records exist.")
 @click.option("--raw", is_flag=True, help="Leave apostrophes before = + - @ as they are.")
+@click.option("--again", is_flag=True, help="Insist on a file that was, or counts as, imported before.")
 @_json
 def import_file(
     entity: str,
@@ -53,6 +55,7 @@ def import_file(
     encoding: str | None,
     no_link_check: bool,
     raw: bool,
+    again: bool,
     as_json: bool,
 ) -> None:
     """Import FILE (CSV or XLSX) into ENTITY.
@@ -72,7 +75,8 @@ def import_file(
     with _opened(settings) as (warehouse, client), StreamBars() as bars:
         importer = Importer(warehouse, client, policy, progress=bars)
         importer.prepare()
-        report = importer.check(Entity(entity), file) if dry_run else importer.run(Entity(entity), file)
+        run = importer.check if dry_run else partial(importer.run, again=again)
+        report = run(Entity(entity), file)
     _show_import(report, as_json=as_json)
     if not report.succeeded:
         left = f"{report.refused} refused, {report.unknown} unknown of {report.rows} rows"
@@ -138,7 +142,9 @@ def _opened(settings: Settings) -> Iterator[tuple[Warehouse, RallyClient]]:
 
     client = connect(settings)
     try:
-        with Warehouse.open(settings.warehouse, schema=settings.warehouse_schema) as warehouse:
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, home=settings.home_path
+        ) as warehouse:
             yield warehouse, client
     finally:
         client.http.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rally_pipeline.cli.environment import assignment
 from rally_pipeline.cli.failures import UserMistake
 from rally_pipeline.cli.stopping import stop_requests
 from rally_pipeline.cli.terminal import remarks
@@ -41,9 +42,9 @@ def sandbox(
 ) -> None:
     """Serve the simulated APIs on 127.0.0.1 until Ctrl-C or SIGTERM.
 
-    Prints the environment variables that point the pipeline at it: put them into a file .env or export them. All data
-    lives in memory and ends with the process. --faults takes none, flaky, throttled, slow, hostile-content, storm or
-    everything.
+    Prints the environment variables that point the pipeline at it: put them into a file .env, or let a shell read them.
+    All data lives in memory and ends with the process. --faults takes none, flaky, throttled, slow, hostile-content,
+    storm or everything.
     """
     from rally_pipeline.sandbox.application import Sandbox
     from rally_pipeline.sandbox.clock import SandboxClock
@@ -61,7 +62,7 @@ def sandbox(
     )
     with stop_requests(end_with_stdin=end_with_stdin) as stop, SandboxServer(served, port=port) as server:
         for name, value in server.environment().items():
-            click.echo(f"{name}={value}")
+            click.echo(assignment(name, value))
         click.echo(READY)
         remarks.print(f"Serving {', '.join(served.apis)} at {server.url}; stop with Ctrl-C", markup=False)
         stop.wait()

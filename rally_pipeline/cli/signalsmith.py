@@ -109,6 +109,7 @@ def apply(prune: bool, force: bool) -> None:
         )
     failed = 0
     with open_client(settings) as client:
+        client.http.check_writable("no sync is created, changed, paused or deleted")
         made = _make_plan(client, files, prune=prune)
         for action in made.actions:
             applied = apply_action(client, action, force=force)

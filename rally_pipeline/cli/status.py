@@ -71,13 +71,33 @@ def status(as_json: bool) -> None:
         missing = "; ".join(f"{name} needs {' and '.join(settings.missing(name))}" for name, _ in SOURCES)
         raise UserMistake(f"nothing is configured: {missing}")
     found = [_reader(module)(settings) for _, module in configured]
+    moved = _why_moved(settings)
     if as_json:
-        click.echo(json.dumps(_as_json(found), indent=2))
+        surroundings = {"read_only": settings.rally_pipeline_read_only, "copy_or_older_state": list(moved)}
+        click.echo(json.dumps({**surroundings, **_as_json(found)}, indent=2))
         return
     results.print(_as_table(found))
+    if settings.rally_pipeline_read_only:
+        results.print(
+            "RALLY_PIPELINE_READ_ONLY=true: nothing is written to any remote system", style="yellow"
+        )
+    if moved:
+        why = f"the warehouse may be a copy or an older state of another one ({'; '.join(moved)})"
+        results.print(Text(f"{why}: run `rally-pipeline restored`", style="red"), soft_wrap=True)
     for system in found:
         for problem in system.problems:
             results.print(Text(f"{system.system}: {problem}", style="yellow"))
+
+
+def _why_moved(settings: Settings) -> tuple[str, ...]:
+    """Why the warehouse is taken for a copy or an older state; empty where nothing shows."""
+    from rally_pipeline.restored import why_moved
+    from rally_pipeline.warehouse import Warehouse
+
+    with Warehouse.open(
+        settings.warehouse, schema=settings.warehouse_schema, home=settings.home_path
+    ) as warehouse:
+        return why_moved(warehouse)
 
 
 def _reader(module: str) -> StatusReader:
@@ -104,7 +124,7 @@ def _as_json(found: list[SystemStatus]) -> dict[str, object]:
                 },
             }
             for system in found
-        }
+        },
     }
 
 

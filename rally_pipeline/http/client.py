@@ -17,10 +17,10 @@ from urllib3.filepost import encode_multipart_formdata
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.answers import answer_error, bad_answer
 from rally_pipeline.http.budget import Budget
-from rally_pipeline.http.errors import ApiError, NoAnswer
-from rally_pipeline.http.pool_transport import PoolTransport
+from rally_pipeline.http.errors import ApiError, NoAnswer, ReadOnly
 from rally_pipeline.http.redaction import redact, spellings
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
+from rally_pipeline.http.session import SessionTransport
 from rally_pipeline.http.transport import Caller, Limits, Request, Response, Transport, TransportFailure
 from rally_pipeline.http.urls import build_url, check_base_url, is_loopback, quote_segment
 
@@ -88,12 +88,14 @@ class HttpClient:
         base_url: https, or http on the loopback interface; every call goes below it.
         headers: sent with every call; this is where the credentials go.
         secrets: values that no error, excerpt or log line may show.
-        transport: carries requests out; by default a `PoolTransport` of its own.
+        transport: carries requests out; by default a `SessionTransport` of its own.
         budget: paces requests; None sends at once.
         policy, limits: bounds of the retries, and of one attempt.
         clock, random, step: time, chance, and the hook before and after every request, which is called with
             `<system>:<METHOD> <path>:before` and `…:after`.
         bucket: to be shared by several clients of one host.
+        read_only: refuse every call that changes something at the remote system: all but GET, and whatever goes
+            below one of the paths `consuming`, where even a GET takes something away.
         sandbox: whether the answers must come from the sandbox, which marks each one; None takes its answers from
             the loopback interface only, since it listens nowhere else.
 
@@ -117,13 +119,17 @@ class HttpClient:
         step: Step = no_step,
         bucket: RetryBucket | None = None,
         sandbox: bool | None = None,
+        read_only: bool = False,
+        consuming: tuple[str, ...] = (),
     ) -> None:
         self.system = system
+        self._read_only = read_only
+        self._consuming = consuming
         self._base_url = check_base_url(base_url)
         self._headers = _checked({"Accept": "application/json", "User-Agent": "rally-pipeline", **headers})
         self._secrets = spellings(secrets)
-        self._own_transport = PoolTransport(self._base_url) if transport is None else None
-        self._transport: Transport = transport or self._own_transport or PoolTransport(self._base_url)
+        self._own_transport = SessionTransport(self._base_url) if transport is None else None
+        self._transport: Transport = transport or self._own_transport or SessionTransport(self._base_url)
         self._budget = budget
         self._policy = policy
         self._limits = limits
@@ -160,6 +166,17 @@ class HttpClient:
     def server_time(self) -> datetime | None:
         """The `Date` of the answer received last (UTC, whole seconds); None before the first."""
         return self._server_time
+
+    def check_writable(self, what: str) -> None:
+        """Stop before anything is prepared that could not be sent; `what` says in words what does not happen then.
+
+        Raises:
+            ReadOnly: RALLY_PIPELINE_READ_ONLY is on.
+        """
+        if self._read_only:
+            raise ReadOnly(
+                self.system, "", "", detail=f"RALLY_PIPELINE_READ_ONLY=true forbids writing: {what}"
+            )
 
     def get(self, path: str, **options: Unpack[CallOptions]) -> Response:
         """See `request`; repeated."""
@@ -198,9 +215,13 @@ class HttpClient:
                 attempt, so that it never holds parts of two answers.
 
         Raises:
+            ReadOnly: the client may only read, and this call writes.
             ApiError: one of its subclasses says what came instead.
             ValueError: the path, the headers or the body cannot be sent.
         """
+        if self._read_only and (method != "GET" or path.startswith(self._consuming)):
+            detail = "RALLY_PIPELINE_READ_ONLY=true forbids writing"
+            raise ReadOnly(self.system, method, path, detail=detail)
         request = self._build(method, path, options)
         repeat = options.get("repeat")
         return self._exchange(
@@ -337,7 +358,9 @@ def _accept(caller: Caller, outcome: Response | TransportFailure, *, sent: bool)
 def _error(caller: Caller, outcome: Response | TransportFailure, *, sent: bool) -> ApiError:
     if isinstance(outcome, Response):
         return answer_error(outcome)
-    return _no_answer(caller, outcome.reason, sent=sent)
+    error = _no_answer(caller, outcome.reason, sent=sent)
+    error.lasting, error.advice = outcome.lasting, redact(outcome.advice, caller.secrets)
+    return error
 
 
 def _no_answer(caller: Caller, detail: str, *, sent: bool) -> NoAnswer:

@@ -54,9 +54,13 @@ class NoAnswer(ApiError):
 
     Attributes:
         sent: whether the request may have reached the server and may have been applied.
+        lasting: whether repeating cannot help until somebody changes something, such as a certificate or a proxy.
+        advice: what to do about it, where the failure itself tells.
     """
 
     sent: bool = True
+    lasting: bool = False
+    advice: str = ""
 
 
 class Unauthorized(ApiError):
@@ -112,6 +116,14 @@ class BadAnswer(ApiError):
 
 class OversizedAnswer(BadAnswer):
     """A 2xx answer larger than the cap of one answer; ask for less at once."""
+
+
+class ReadOnly(ApiError):
+    """Not sent: RALLY_PIPELINE_READ_ONLY is on, and this would change something at the remote system."""
+
+    def __str__(self) -> str:
+        call = f" ({self.method} {self.path} was not sent)" if self.method else ""
+        return f"{self.system}: {self.detail}{call}"
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {

@@ -135,7 +135,7 @@ class Limits:
     """Bounds of one call; library time-outs alone do not end a slow drip.
 
     Attributes:
-        connect_seconds: for the TCP and the TLS handshake, each.
+        connect_seconds: for the TCP handshake, a proxy's answer, and the TLS handshake, each.
         read_seconds: longest silence of the server.
         total_seconds: from the first name look-up to the last byte of the body.
         max_body_bytes: of the body, both on the wire and decoded.
@@ -156,13 +156,15 @@ class TransportFailure(Exception):
         reason: one line without URL or secret.
         sent: whether bytes of the request may have reached the server.
         lasting: True when repeating cannot help (certificate refused, host not allowed).
+        advice: what a person can do about it, where that is known.
     """
 
-    def __init__(self, reason: str, *, sent: bool, lasting: bool = False) -> None:
+    def __init__(self, reason: str, *, sent: bool, lasting: bool = False, advice: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
         self.lasting = lasting
+        self.advice = advice
 
 
 class Transport(Protocol):

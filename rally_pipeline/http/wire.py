@@ -1,8 +1,9 @@
-"""urllib3 connections that end at a total deadline and at a header cap.
+"""The adapter of `requests` whose connections end at a total deadline and at a header cap.
 
 The time-outs of `requests` and urllib3 bound the wait for each byte, so that a slow drip never ends. Here
-every socket operation gets at most what is left of the call's total time. The bounds of the call that a thread
-is making travel in a thread-local, because urllib3 hands nothing else down to its connections.
+every socket operation gets at most what is left of the call's total time, the CONNECT to a proxy included. The bounds
+of the call that a thread is making travel in a thread-local, because urllib3 hands nothing else down to its
+connections. Everything that overrides urllib3 or http.client stands in this file.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import contextlib
 import http.client
 import io
 import queue
+import re
 import socket
 import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import requests.adapters
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _LONGEST_LINE = 65_537
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _INTERIM = range(102, 200)  # 100 is skipped by http.client itself; 101 is never asked for and ends the call
 
 
@@ -37,15 +41,19 @@ class CallBounds:
         deadline: the monotonic second at which it ends.
         sending: whether a byte of the request may have left.
         received: header bytes received so far.
+        at_proxy: whether a proxy is being spoken to, on the way to a connection with the server.
+        proxy_status: with what the proxy refused to connect to the server; 0 where it did not.
     """
 
-    __slots__ = ("deadline", "limits", "received", "sending")
+    __slots__ = ("at_proxy", "deadline", "limits", "proxy_status", "received", "sending")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.deadline = time.monotonic() + limits.total_seconds
         self.sending = False
         self.received = 0
+        self.at_proxy = False
+        self.proxy_status = 0
 
     def remaining(self, at_most: float) -> float:
         """Seconds that the next socket operation may take, positive.
@@ -112,7 +120,9 @@ class _BoundedSocket(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         if self.ended:
             return 0
-        self._sock.settimeout(self._bounds.remaining(self._bounds.limits.read_seconds))
+        limits = self._bounds.limits
+        silence = limits.connect_seconds if self._bounds.at_proxy else limits.read_seconds
+        self._sock.settimeout(self._bounds.remaining(silence))
         return self._raw.readinto(buffer)
 
     def has_pending(self) -> bool:
@@ -221,6 +231,7 @@ class _BoundedConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         bounds = _bounds()
         limits = bounds.limits
+        bounds.at_proxy = self.proxy_is_tunneling
         try:
             addresses = _resolve(
                 self._dns_host.strip("[]"), self.port, bounds.remaining(limits.connect_seconds)
@@ -243,13 +254,24 @@ class _BoundedConnection(HTTPConnection):
             raise ConnectTimeoutError(self, "connect timed out") from problem
         raise NewConnectionError(self, str(problem)) from problem
 
+    def _tunnel(self) -> None:
+        """Have the proxy connect to the server; what is sent for that is not the request yet."""
+        bounds = _bounds()
+        try:
+            super()._tunnel()
+        except OSError as error:
+            if refused := _TUNNEL_REFUSED.match(str(error)):
+                bounds.proxy_status = int(refused[1])
+            raise
+        bounds.at_proxy = False
+
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         bounds = _bounds()
         # One sendall may take all that is left: a large upload is slower than any silence is allowed to be.
         self.sock.settimeout(bounds.remaining(bounds.limits.total_seconds))
-        bounds.sending = True
+        bounds.sending = not bounds.at_proxy
         super().send(data)
 
 
@@ -257,13 +279,29 @@ class _BoundedTlsConnection(_BoundedConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class BoundedPool(HTTPConnectionPool):
+class _BoundedPool(HTTPConnectionPool):
     """Connection pool for http (loopback only)."""
 
     ConnectionCls = _BoundedConnection
 
 
-class BoundedTlsPool(HTTPSConnectionPool):
+class _BoundedTlsPool(HTTPSConnectionPool):
     """Connection pool for https."""
 
     ConnectionCls = _BoundedTlsConnection
+
+
+class BoundedAdapter(requests.adapters.HTTPAdapter):
+    """Sends over bounded connections, directly or through a proxy; repeats nothing. To be used within `bounded`."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _BoundedPool, "https": _BoundedTlsPool}

@@ -56,6 +56,8 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
 
     if not isinstance(error, errors.ApiError):
         return None
+    if isinstance(error, errors.ReadOnly):
+        return Diagnosis(str(error), mistake=True, repeatable=False)
     url, key, example = _VARIABLES.get(error.system, ("the URL", "the key", ""))
     advice = {
         errors.Unauthorized: f"check {key}: missing, mistyped, revoked or expired",
@@ -70,8 +72,9 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
             return Diagnosis(f"{error}; {hint}", mistake=True, repeatable=False)
     if isinstance(error, errors.NoAnswer):
         unreachable = not error.sent
-        hint = f"; check {url} and the network" if unreachable else ""
-        return Diagnosis(f"{error}{hint}", mistake=unreachable, repeatable=True)
+        hint = error.advice or (f"check {url} and the network" if unreachable else "")
+        line = f"{error}; {hint}" if hint else str(error)
+        return Diagnosis(line, mistake=unreachable, repeatable=not error.lasting)
     repeatable = isinstance(error, errors.ServerFailed | errors.Throttled | errors.Conflict)
     return Diagnosis(str(error), mistake=False, repeatable=repeatable)
 

@@ -37,9 +37,16 @@ def schedule_status(settings: Settings) -> dg.DefaultScheduleStatus:
     return dg.DefaultScheduleStatus.RUNNING if settings.rally_autostart else dg.DefaultScheduleStatus.STOPPED
 
 
+def read_only_skip(settings: Settings, what: str) -> dg.SkipReason | None:
+    """The reason why a tick asks for no run where `RALLY_PIPELINE_READ_ONLY` is on; `what` does not happen then."""
+    if not settings.rally_pipeline_read_only:
+        return None
+    return dg.SkipReason(f"RALLY_PIPELINE_READ_ONLY=true forbids writing: {what}")
+
+
 def warehouse_kind(settings: Settings) -> str:
     """The icon of assets that live in the warehouse."""
-    return "sqlite" if settings.warehouse.startswith("sqlite") else "postgres"
+    return "sqlite" if settings.warehouse_is_file else "postgres"
 
 
 def hourly_freshness() -> dg.FreshnessPolicy:

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.config import JsonDict
 
 from rally_pipeline.orchestration.timing import given_clock
-from rally_pipeline.settings import Settings
+from rally_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from rally_pipeline.warehouse import Warehouse
@@ -21,8 +21,10 @@ SECRET: JsonDict = {"dagster__is_secret": True}
 class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The SQL database that the mirrors are kept in. Nothing is opened before a step asks for it."""
 
-    url: str = Field(
-        description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://… (it may hold a password).",
+    url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://… (it may hold a password); empty for the file"
+        " warehouse.db in the home folder.",
         repr=False,
         json_schema_extra=SECRET,
     )
@@ -33,7 +35,7 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     @staticmethod
     def of(settings: Settings) -> "WarehouseResource":
         """The resource that the environment asks for. A URL with a password stays in the environment."""
-        url = dg.EnvVar("WAREHOUSE_URL") if settings.warehouse_url is not None else settings.warehouse
+        url = dg.EnvVar("WAREHOUSE_URL") if settings.warehouse_url is not None else None
         return WarehouseResource(url=url, db_schema=settings.warehouse_schema)
 
     @contextmanager
@@ -41,9 +43,12 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The open warehouse, closed at the end of the block, also when the run is cancelled.
 
         Raises:
-            WarehouseError: it cannot be opened; one line says why.
+            WarehouseError, SettingsError: it cannot be opened; one line says why.
         """
         from rally_pipeline.warehouse import Warehouse
 
-        with Warehouse.open(self.url, schema=self.db_schema, clock=given_clock()) as warehouse:
+        settings = load_settings(warehouse_url=self.url, warehouse_schema=self.db_schema)
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, clock=given_clock()
+        ) as warehouse:
             yield warehouse

@@ -228,6 +228,7 @@ def connect(
         headers={"X-Api-Key": key},
         secrets=[key],
         sandbox=settings.rally_pipeline_sandbox,
+        read_only=settings.rally_pipeline_read_only,
         budget=HeaderBudget(clock=clock),
         clock=clock,
         random=random,

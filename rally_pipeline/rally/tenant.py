@@ -24,6 +24,20 @@ class _Owned(msgspec.Struct, gc=False):
 _read_owner = msgspec.json.Decoder(_Owned).decode
 
 
+def owner_of(raw: msgspec.Raw) -> str | None:
+    """The tenant that a record says it belongs to."""
+    try:
+        return _read_owner(raw).tenantId
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def known_tenant(tx: Transaction) -> str | None:
+    """The tenant that this warehouse mirrors; None before the first record."""
+    known = tx.state(_STREAM)
+    return None if known is None else str(known["tenant_id"])
+
+
 def check_tenant(tx: Transaction, rows: Sequence[msgspec.Raw]) -> None:
     """Remember the tenant of the first record ever seen; refuse records of another one.
 
@@ -31,10 +45,7 @@ def check_tenant(tx: Transaction, rows: Sequence[msgspec.Raw]) -> None:
         WrongTenant: nothing of the transaction may be kept.
     """
     for raw in rows:
-        try:
-            tenant = _read_owner(raw).tenantId
-        except (msgspec.MsgspecError, RecursionError):
-            continue
+        tenant = owner_of(raw)
         if tenant is None:
             continue
         known = tx.state(_STREAM) or tx.claim_state(_STREAM, {"tenant_id": tenant})

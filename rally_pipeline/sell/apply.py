@@ -326,6 +326,12 @@ class PageApplier:
                 )
 
 
+def known_account(tx: Transaction) -> str | None:
+    """The account that this warehouse mirrors; None before its record arrived."""
+    known = tx.state(_ACCOUNT)
+    return None if known is None else str(known["id"])
+
+
 _NO_ITEM = QueueItem("", "", "", None, msgspec.Raw(b""))
 """Stands where a record came inside another one."""
 

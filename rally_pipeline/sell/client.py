@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 
@@ -35,6 +36,8 @@ RATES = ((10, 1.0), (36_000, 3600.0))
 RETRIES = RetryPolicy(max_attempts=3, total_seconds=120.0, also_retry=frozenset({409}))
 """A repeated start may leave a session open, so fewer attempts than usual; 409 is said to mean throttling."""
 PER_PAGE = 100
+QUEUE_ROOT = "/v2/sync/"
+"""Below it every call changes the queue: fetching a page takes it out of its session."""
 _DEVICE_HEADER = "X-Basecrm-Device-UUID"
 _ACCEPTED = 202
 _NO_CONTENT = 204
@@ -320,6 +323,8 @@ def connect(
         headers={"Authorization": f"Bearer {token}"},
         secrets=[token],
         sandbox=settings.rally_pipeline_sandbox,
+        read_only=settings.rally_pipeline_read_only,
+        consuming=(QUEUE_ROOT,),
         transport=transport,
         budget=budget or TokenBudget(RATES, clock=clock, state_path=_budget_file(settings)),
         policy=RETRIES,
@@ -327,7 +332,15 @@ def connect(
         random=random,
         step=step,
     )
-    return SellClient(http, device_uuid=settings.sell_device_uuid, clock=clock)
+    return SellClient(http, device_uuid=_canonical(settings.sell_device_uuid), clock=clock)
+
+
+def _canonical(uuid: str) -> str:
+    """One spelling for the server, as for the warehouse: to the server another spelling may be another device."""
+    try:
+        return str(UUID(uuid))
+    except ValueError:
+        return uuid  # the device's own check refuses it, where it is about to be used
 
 
 def _budget_file(settings: Settings) -> Path:

@@ -24,6 +24,7 @@ from rally_pipeline.sell.queue import QueueItem
 from rally_pipeline.sell.records import read_identity
 from rally_pipeline.sell.tables import ENTITY_TABLES, failed_objects, pending_acks, queue_items
 from rally_pipeline.warehouse import Identity, Transaction
+from rally_pipeline.warehouse.identity import moved_message
 
 STREAM = "sell.device"
 SESSION_STREAM = "sell.session"
@@ -115,8 +116,9 @@ def check_device(tx: Transaction, uuid: str, identity: Identity, claims: DeviceC
     known = read_device(tx)
     if identity.moved:
         raise DeviceMismatch(
-            f"this warehouse may be a copy or an older state of another one ({'; '.join(identity.reasons)}), so it"
-            f" cannot go on under the Sell device UUID. {_CHOICE}"
+            moved_message(identity, "it cannot go on under the Sell device UUID")
+            + " (always safe: a new Sell device, everything is sent again). Only if it was moved as it is and its old"
+            " place was given up: `rally-pipeline sell adopt-device`"
         )
     if known is not None and known.uuid != uuid:
         raise DeviceMismatch(

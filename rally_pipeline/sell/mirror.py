@@ -83,10 +83,12 @@ class SellMirror:
         """Drain the queue to its 204, or to a bound; items are acknowledged only after their commit.
 
         Raises:
+            ReadOnly: RALLY_PIPELINE_READ_ONLY is on; the queue is not opened.
             DeviceMismatch: the device UUID is not this warehouse's, or the warehouse was copied or restored.
             LeaseHeld: another drain is at work.
             ApiError: the API refuses, or does not answer.
         """
+        self._client.http.check_writable("the Sell queue is not opened")
         meter = Meter(self._client.http, self._clock)
         with self._lease() as lease:
             device = self._check_device(lease)

@@ -265,6 +265,7 @@ def connect(
         headers={"Authorization": f"Bearer {secret}", "X-Workspace-ID": workspace},
         secrets=[secret],
         sandbox=settings.rally_pipeline_sandbox,
+        read_only=settings.rally_pipeline_read_only,
         budget=TokenBudget(RATES, clock=clock, state_path=shared),
         clock=clock,
         random=random,

@@ -156,6 +156,7 @@ class SyncRunner:
             self._intents.write(intent.bound(found.id, ATTACHED), lease)
             return _Decision(found.id, ATTACHED, sync)
         _check_ownership(sync, policy)
+        self._client.http.check_writable(f"no run of '{sync.name or sync.id}' is triggered")
         try:
             run, origin = self._trigger.start(request, intent, policy, lease)
         except RunUnderWay as refusal:

@@ -50,7 +50,7 @@ class Warehouse:
     @classmethod
     def open(
         cls,
-        url: str,
+        url: str | Path,
         *,
         schema: str | None = None,
         clock: Clock | None = None,
@@ -61,7 +61,7 @@ class Warehouse:
         """Open the warehouse and create or migrate its own tables.
 
         Args:
-            url: SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
+            url: SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`, or the file of SQLite.
             schema: PostgreSQL schema for all tables, created if missing; SQLite has none and ignores it.
             clock: the clock of leases, states and retries.
             step: called before and after every transaction.
@@ -127,8 +127,10 @@ class Warehouse:
             if lease is not None:
                 lease.commits += 1
             if transaction.witnessed is not None and self._witness is not None:
-                tell = self._witness.restart if transaction.renewed else self._witness.raise_to
-                tell(*transaction.witnessed)
+                if transaction.renewed:
+                    self._witness.restart(*transaction.witnessed)
+                else:
+                    self._witness.raise_to(*transaction.witnessed, replaces=transaction.replaces)
         self._step(f"{name}:after-commit")
 
     @contextlib.contextmanager
@@ -201,6 +203,15 @@ class Warehouse:
         """Which warehouse this is, and whether it may be a copy or a restored older state."""
         with self.reading() as transaction:
             return transaction.identity()
+
+    def check_not_moved(self, why: str) -> None:
+        """Stop what could be done twice; `why` says what a copy or an older state does not know.
+
+        Raises:
+            WarehouseError: this may be a copy or an older state of another warehouse.
+        """
+        if (found := self.identity()).moved:
+            raise WarehouseError(identity.moved_message(found, why))
 
     def _take_lease(self, stream: str, token: str, wait_seconds: float, ttl_seconds: float) -> Lease:
         end = self._clock.monotonic() + wait_seconds

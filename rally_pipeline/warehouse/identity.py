@@ -21,7 +21,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,11 @@ _POSTGRESQL_CLUSTER = (
     "SELECT (SELECT system_identifier::text FROM pg_control_system()), "
     "(SELECT timeline_id FROM pg_control_checkpoint())"
 )
+
+
+LINEAGE = "warehouse.lineage"
+"""State: the identities that the warehouse had before, so that the witnesses of several machines can follow."""
+EARLIER_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,14 @@ class Witness:
                 f"{self.file} cannot be read: it tells whether the warehouse was restored; delete it to go on without"
             ) from None
 
-    def raise_to(self, warehouse_id: str, count: int) -> None:
-        """Write the count unless the file knows a higher one or speaks of another warehouse."""
+    def raise_to(self, warehouse_id: str, count: int, *, replaces: Collection[str] = ()) -> None:
+        """Write the count unless the file knows a higher one or speaks of another warehouse.
+
+        `replaces`: what this warehouse was called before; a file of those times is taken over.
+        """
         with self._locked():
             known = self.read()
-            if known is None or (known[0] == warehouse_id and known[1] < count):
+            if known is None or known[0] in replaces or (known[0] == warehouse_id and known[1] < count):
                 self._write(warehouse_id, count)
 
     def restart(self, warehouse_id: str, count: int) -> None:
@@ -186,10 +194,18 @@ def count_up(connection: sa.Connection) -> tuple[str, int]:
 
 
 def compare(
-    row: sa.Row[*tuple[Any, ...]], place: dict[str, Any], witness: tuple[str, int] | None
+    row: sa.Row[*tuple[Any, ...]],
+    place: dict[str, Any],
+    witness: tuple[str, int] | None,
+    earlier: Collection[str] = (),
 ) -> Identity:
-    """Judge the identity row against the place where it was found and the witness beside it."""
+    """Judge the identity row against the place where it was found and the witness beside it.
+
+    A witness of one of the `earlier` identities was written by a machine that has not been at work since.
+    """
     reasons = _place_differences(row.place, place)
+    if witness is not None and witness[0] in earlier:
+        witness = None
     if witness is not None and witness[0] != row.id:
         reasons.append("another warehouse was kept at this place before")
     elif witness is not None and witness[1] > row.witness_count:
@@ -197,6 +213,14 @@ def compare(
             f"an older state was restored: count {row.witness_count}, but {witness[1]} was witnessed"
         )
     return Identity(row.id, row.created_at, bool(reasons), tuple(reasons), row.witness_count)
+
+
+def moved_message(found: Identity, why: str) -> str:
+    """The line for a person whose warehouse was recognised; `why` says what cannot go on."""
+    return (
+        f"this warehouse may be a copy or an older state of another one ({'; '.join(found.reasons)}): {why}. Run"
+        " `rally-pipeline restored`"
+    )
 
 
 def _place_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

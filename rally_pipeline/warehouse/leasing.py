@@ -26,6 +26,9 @@ _COMPARE_AND_SET = leases.update().where(
     leases.c.stream == sa.bindparam("held_stream"), leases.c.fence == sa.bindparam("held_fence")
 )
 
+_BEYOND_ANY_BACKUP = 1_000_000_000
+"""More fences than were ever raised since a backup was made."""
+
 _held_here: set[str] = set()
 """Tokens of the leases that code of this process holds right now."""
 
@@ -137,6 +140,13 @@ def check(connection: sa.Connection, lease: Lease, clock: Clock) -> None:
     ).rowcount
     if matched != 1 or lease.process_id != os.getpid():
         raise FenceLost(lease.stream, lease.fence)
+
+
+def revoke_all(connection: sa.Connection) -> None:
+    """Take every lease from its holder, also from one who took it after the backup that was put back."""
+    connection.execute(
+        leases.update().values(fence=leases.c.fence + _BEYOND_ANY_BACKUP, holder=None, expires_at=None)
+    )
 
 
 def release(connection: sa.Connection, lease: Lease) -> None:

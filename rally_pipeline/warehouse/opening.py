@@ -17,34 +17,64 @@ from rally_pipeline.warehouse.sessions import Sessions
 from rally_pipeline.warehouse.tables import SCHEMA_VERSION, metadata, warehouse_identity
 
 _SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_SQLITE = ("sqlite", "sqlite+pysqlite")
+_POSTGRESQL = ("postgresql+psycopg", "postgresql", "postgres")
+"""All meant as psycopg 3, the driver that comes with the package."""
+
 _CREATION_LOCK = 7_304_911_262
 """Advisory lock of PostgreSQL that creating processes take in turn."""
 
 
-def parse_url(url: str) -> sa.URL:
+def parse_url(url: str | Path) -> sa.URL:
     """The URL's parts; the text itself is never repeated, for it may hold a password.
 
     Raises:
         WarehouseError: not a URL, or another database.
     """
+    if isinstance(url, Path):
+        return sa.URL.create("sqlite", database=str(url))
+    text = url.strip()
+    if text.count("@") > 1:
+        raise WarehouseError(
+            "WAREHOUSE_URL: write an @ in the user, the password or an option as %40 (and : / ? # % there as %3A %2F"
+            " %3F %23 %25), so that the host can be told from them"
+        )
     try:
-        parsed = sa.make_url(url.strip())
-        backend = parsed.get_backend_name()
-        port = parsed.port
+        parsed = sa.make_url(text)
+        parsed = parsed.set(drivername=parsed.drivername.lower())
     except (sa.exc.ArgumentError, ValueError):
         raise WarehouseError(
             "WAREHOUSE_URL is not a database URL: use sqlite:////data/warehouse.db or "
             "postgresql+psycopg://user:password@host:5432/database"
         ) from None
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+    if parsed.drivername in _POSTGRESQL:
+        return _checked_server(parsed.set(drivername="postgresql+psycopg"))
+    if parsed.drivername not in _SQLITE:
         raise WarehouseError(
             f"WAREHOUSE_URL: '{parsed.drivername}' is not supported; use sqlite or postgresql+psycopg"
         )
-    if backend == "postgresql" and not parsed.database:
-        raise WarehouseError(
-            f"WAREHOUSE_URL: the database's name is missing after {parsed.host}:{port or 5432}/"
-        )
     return parsed
+
+
+def _checked_server(url: sa.URL) -> sa.URL:
+    """Refuse what the driver would refuse in words of its own, or only after a wait."""
+    from psycopg import pq
+
+    host = url.host or "on the local socket"
+    if url.port is not None and not 1 <= url.port <= 65_535:
+        raise WarehouseError("WAREHOUSE_URL: the port is not between 1 and 65535")
+    if not url.database:
+        raise WarehouseError(
+            f"WAREHOUSE_URL: the database's name is missing after {host}:{url.port or 5432}/"
+        )
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    foreign = sorted(url.query.keys() - known)
+    if foreign:
+        raise WarehouseError(
+            f"WAREHOUSE_URL: '{foreign[0]}' is no option of a connection to PostgreSQL; the tables' schema is named by"
+            " WAREHOUSE_SCHEMA"
+        )
+    return url
 
 
 def open_sqlite(

@@ -11,9 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from rally_pipeline.clock import Clock
 from rally_pipeline.settings import DeleteMode
-from rally_pipeline.warehouse import evolution, identity, values
+from rally_pipeline.warehouse import evolution, identity, leasing, values
 from rally_pipeline.warehouse import quarantine as quarantining
 from rally_pipeline.warehouse.errors import WarehouseError
+from rally_pipeline.warehouse.identity import Identity
 from rally_pipeline.warehouse.plans import DELETED_AT, Key, Plan, Row, UpsertResult, plan_rows
 from rally_pipeline.warehouse.tables import sync_state
 
@@ -80,6 +81,7 @@ class Transaction:
         self._witness = witness
         self.witnessed: tuple[str, int] | None = None
         self.renewed = False
+        self.replaces: list[str] = []
 
     # Small statements
 
@@ -240,7 +242,11 @@ class Transaction:
     def identity(self) -> identity.Identity:
         """Which warehouse this is, and whether it may be a copy or a restored older state."""
         told = self._witness.read() if self._witness is not None else None
-        return identity.compare(identity.read(self.connection), self._place, told)
+        return identity.compare(identity.read(self.connection), self._place, told, self.earlier_ids())
+
+    def earlier_ids(self) -> list[str]:
+        """Identities that this warehouse had before its present one, the oldest first."""
+        return list((self.state(identity.LINEAGE) or {}).get("earlier", []))
 
     def witness(self) -> None:
         """Call before a commit after which the outside world is told to forget something (an acknowledgement).
@@ -251,14 +257,21 @@ class Transaction:
             WarehouseError: this may be a copy or an older state itself, so nothing may be acknowledged.
         """
         if not self.renewed and (found := self.identity()).moved:
-            raise WarehouseError(
-                f"this warehouse may be a copy or an older state ({'; '.join(found.reasons)}): nothing can be "
-                "acknowledged until its identity is renewed"
-            )
+            raise WarehouseError(identity.moved_message(found, "nothing can be acknowledged or sent"))
         self.witnessed = identity.count_up(self.connection)
+        self.replaces = self.earlier_ids()
 
     def renew_identity(self) -> str:
         """Begin a new lineage here (after `Identity.moved` was dealt with); return the new id."""
+        earlier = [*self.earlier_ids(), identity.read(self.connection).id]
+        self.set_state(identity.LINEAGE, {"earlier": earlier[-identity.EARLIER_KEPT :]})
         warehouse_id = identity.renew(self.connection, self._place)
         self.witnessed, self.renewed = (warehouse_id, 0), True
         return warehouse_id
+
+    def begin_anew(self) -> Identity:
+        """A new lineage of a warehouse that was restored or copied; whoever wrote to the old one cannot go on."""
+        warehouse_id = self.renew_identity()
+        leasing.revoke_all(self.connection)
+        row = identity.read(self.connection)
+        return Identity(warehouse_id, row.created_at, moved=False, reasons=(), witness_count=0)

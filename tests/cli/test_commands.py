@@ -115,6 +115,18 @@ def test_an_unreachable_host_is_a_mistake(connected):
     assert "RALLY_API_URL" in one_line(done.stderr)
 
 
+def test_a_proxy_named_in_the_dotenv_file_is_used_and_its_password_is_never_printed(shell):
+    proxy = f"127.0.0.1:{free_port()}"
+    (shell.folder / ".env").write_text(
+        "RALLY_API_URL=https://crm.example.test/api/v1\nRALLY_API_KEY=rk_test_key1\n"
+        f"HTTPS_PROXY=http://proxyuser:sesame4711@{proxy}\n"
+    )
+    done = shell.run("verify")
+    assert done.returncode == 2
+    assert f"the proxy {proxy} cannot be used: connection refused; check HTTPS_PROXY" in one_line(done.stderr)
+    assert "sesame" not in done.stdout + done.stderr
+
+
 def test_an_address_that_answers_with_a_web_page_is_a_mistake(connected, sandbox):
     sandbox.sandbox.faults.add("html_200", api="rally", times=None)
     done = connected.say("verify")
@@ -130,6 +142,18 @@ def test_an_address_that_answers_with_a_web_page_is_a_mistake(connected, sandbox
         ("WAREHOUSE_URL", "not a url", "WAREHOUSE_URL"),
         ("WAREHOUSE_URL", "postgresql+psycopg://u:pw_canary@127.0.0.1:1/x", "127.0.0.1"),
         ("WAREHOUSE_URL", "sqlite:////proc/nowhere/warehouse.db", "/proc/nowhere"),
+        ("WAREHOUSE_URL", "postgres://u:pw@canary@127.0.0.1:1/x", "%40"),
+        ("WAREHOUSE_URL", "postgres://u:pw_canary@127.0.0.1:1/x?schema=y", "WAREHOUSE_SCHEMA"),
+        ("WAREHOUSE_URL", "postgres://u:pw_canary@no-such-host.invalid/x", "cannot be resolved"),
+        ("WAREHOUSE_URL", "postgres://u:pw_canary@127.0.0.1:99999/x", "65535"),
+        ("WAREHOUSE_URL", "sqlite:///:memory:", "plain file"),
+        ("RALLY_API_KEY", "rk_live_canary\nnext", "RALLY_API_KEY: character 15 is a line break"),
+        ("RALLY_API_KEY", "\u201crk_live_canary\u201d", "RALLY_API_KEY: character 1"),
+        ("RALLY_API_URL", "https://me:pw_canary@acme.example/api/v1", "RALLY_API_URL: user, password"),
+        ("RALLY_API_URL", "https://acme.example:99999/api/v1", "65535"),
+        ("RALLY_FEED_START", "9999-01-01-00:00", "RALLY_FEED_START: lies in the future"),
+        ("RALLY_PIPELINE_HOME", "/dev/null", "RALLY_PIPELINE_HOME: /dev/null cannot be a folder"),
+        ("RALLY_PIPELINE_HOME", "a%2Fb", "RALLY_PIPELINE_HOME: Dagster"),
         ("RALLY_FEED_START", "yesterday", "RALLY_FEED_START"),
         ("RALLY_POLL_SECONDS", "often", "RALLY_POLL_SECONDS"),
         ("RALLY_API_URL", "http://acme.example/api/v1", "https"),
@@ -141,6 +165,41 @@ def test_settings_that_cannot_be_used_are_named_in_one_line(connected, name, val
     assert done.exit_code == 2, done.stderr
     assert words in one_line(done.stderr)
     assert "canary" not in done.output
+
+
+def test_a_device_that_is_no_uuid_is_one_line(connected, sandbox):
+    connected.variables |= {
+        name: value for name, value in sandbox.environment().items() if name.startswith("SELL")
+    }
+    done = connected.say("sync", "sell", SELL_DEVICE_UUID="my-laptop")
+    assert done.exit_code == 2, done.stderr
+    assert "SELL_DEVICE_UUID is not a UUID" in one_line(done.stderr)
+
+
+def test_a_settings_file_that_is_no_utf_8_is_one_line(connected):
+    (connected.folder / ".env").write_bytes(b"# Schl\xfcssel\nRALLY_POLL_SECONDS=60\n")
+    done = connected.say("verify")
+    assert done.exit_code == 2
+    assert one_line(done.stderr) == "Error: .env, line 1: not UTF-8 (Latin-1?): save the file as UTF-8"
+
+
+def test_an_error_that_nobody_expects_shows_no_secret(connected, monkeypatch):
+    from rally_pipeline.cli import status
+
+    def burst(*_: object) -> None:
+        raise RuntimeError(f"the key is {connected.variables['RALLY_API_KEY']}")
+
+    monkeypatch.setattr(status, "read_settings", burst)
+    done = connected.say("status")
+    assert done.exit_code == 1
+    assert one_line(done.stderr).startswith("Error: unexpected RuntimeError: the key is ***")
+
+
+def test_an_error_is_one_line_whatever_a_path_holds(connected):
+    done = connected.say("import", "contacts", "no\nsuch\udce4file.csv")
+    assert done.exit_code == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "such" in line
 
 
 def test_a_warehouse_of_a_newer_version_is_refused(filled):

@@ -63,7 +63,6 @@ def test_sync_status_and_a_new_device(seller: Shell, account: SandboxServer) -> 
         ({"SELL_ACCESS_TOKEN": "z" * 64}, 2, "check SELL_ACCESS_TOKEN"),
         ({"SELL_DEVICE_UUID": ""}, 2, "set SELL_DEVICE_UUID"),
         ({"SELL_DEVICE_UUID": "my-host"}, 2, "is not a UUID"),
-        ({"SELL_DRAIN_CRON": "0 0 31 4 *"}, 2, "SELL_DRAIN_CRON"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(

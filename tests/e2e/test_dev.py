@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 
 from tests.e2e.browser import CHROMIUM, open_page
 from tests.e2e.pictures import take_pictures
@@ -154,8 +155,8 @@ def test_the_pages_show_the_graph_and_plots(services, tmp_path):
 
 
 def test_the_command_line_works_beside_it(services):
-    kept = (services.home / "sandbox" / "sandbox.env").read_text().splitlines()
-    done = services.command("status", **dict(line.split("=", 1) for line in kept))
+    kept = dotenv_values(services.home / "sandbox" / "sandbox.env")
+    done = services.command("status", **{name: value or "" for name, value in kept.items()})
     assert done.returncode == 0, done.stderr
     assert "rally_contacts" in done.stdout
 

@@ -8,7 +8,7 @@ import pytest
 
 from rally_pipeline.http.client import HttpClient
 from rally_pipeline.http.errors import NoAnswer
-from rally_pipeline.http.pool_transport import PoolTransport
+from rally_pipeline.http.session import SessionTransport
 from rally_pipeline.http.transport import Limits
 from tests.http.fakes import BASE_URL, KEY, FakeClock, MiddlingRandom
 from tests.http.raw_server import Connection, RawServer, answer
@@ -22,7 +22,7 @@ def client_over(url: str, clock: FakeClock) -> HttpClient:
         base_url=url,
         headers={"X-Api-Key": KEY},
         secrets=[KEY],
-        transport=PoolTransport(url),
+        transport=SessionTransport(url),
         limits=QUICK,
         clock=clock,
         random=MiddlingRandom(0),

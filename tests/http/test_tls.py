@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import ssl
-import subprocess
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from rally_pipeline.http.pool_transport import PoolTransport
+from rally_pipeline.http.session import SessionTransport
 from rally_pipeline.http.transport import Limits, Request, TransportFailure
+from tests.http.certificates import Certificates
 from tests.http.raw_server import Connection, RawServer, always, answer
 
 QUICK = Limits(connect_seconds=0.5, read_seconds=0.4, total_seconds=1.0)
@@ -22,59 +20,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """A test authority and what it signed."""
-
-    folder: Path
-
-    @property
-    def authority(self) -> str:
-        return str(self.folder / "authority.pem")
-
-    def context(self, name: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / f"{name}.pem", self.folder / "server.key")
-        return context
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(
-        "req",
-        "-x509",
-        *new_key,
-        "-keyout",
-        "authority.key",
-        "-out",
-        "authority.pem",
-        "-subj",
-        "/CN=test authority",
-    )
-    openssl("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=test server")
-    openssl("req", "-x509", "-key", "server.key", "-out", "self_signed.pem", "-subj", "/CN=localhost")
-    for name, days, names in (
-        ("good", "2", "IP:127.0.0.1"),
-        ("expired", "-1", "IP:127.0.0.1"),
-        ("wrong", "2", "DNS:other.example"),
-    ):
-        (folder / "extensions").write_text(f"subjectAltName={names}\n")
-        openssl(
-            *("x509", "-req", "-in", "server.csr", "-CA", "authority.pem", "-CAkey", "authority.key"),
-            *("-CAcreateserial", "-out", f"{name}.pem", "-days", days, "-extfile", "extensions"),
-        )
-    return Certificates(folder)
-
-
 def test_a_trusted_server_is_spoken_to(certificates: Certificates) -> None:
     with RawServer(always(answer(b"[1]")), tls=certificates.context("good")) as server:
-        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
+        transport = SessionTransport(server.url, ca_bundle=certificates.authority)
         for _ in range(3):
             assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).body == b"[1]"
         transport.close()
@@ -88,7 +36,7 @@ def test_a_bad_certificate_is_refused_for_good_before_anything_is_sent(
     certificates: Certificates, certificate: str
 ) -> None:
     with RawServer(always(answer(b"[1]")), tls=certificates.context(certificate)) as server:
-        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
+        transport = SessionTransport(server.url, ca_bundle=certificates.authority)
         with pytest.raises(TransportFailure, match="certificate is not accepted") as caught:
             transport.send(Request("GET", f"{server.url}/x", {"X-Api-Key": "test_key"}), QUICK)
         transport.close()
@@ -103,7 +51,7 @@ def test_an_unknown_authority_is_refused(certificates: Certificates) -> None:
         RawServer(always(answer(b"[1]")), tls=certificates.context("good")) as server,
         pytest.raises(TransportFailure, match="certificate is not accepted"),
     ):
-        PoolTransport(server.url).send(Request("GET", f"{server.url}/x", {}), QUICK)
+        SessionTransport(server.url).send(Request("GET", f"{server.url}/x", {}), QUICK)
 
 
 @pytest.mark.security("6")
@@ -112,7 +60,7 @@ def test_tls_12_and_13_are_spoken(certificates: Certificates, version: ssl.TLSVe
     context = certificates.context("good")
     context.maximum_version = context.minimum_version = version
     with RawServer(always(answer(b"[1]")), tls=context) as server:
-        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
+        transport = SessionTransport(server.url, ca_bundle=certificates.authority)
         assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).status == 200
         transport.close()
 
@@ -121,7 +69,7 @@ def test_tls_12_and_13_are_spoken(certificates: Certificates, version: ssl.TLSVe
 def test_a_second_answer_in_the_same_record_is_thrown_away(certificates: Certificates) -> None:
     smuggled = answer(b'[{"id": "smuggled"}]' + b" " * 12_000)
     with RawServer(always(answer(b"[1]") + smuggled), tls=certificates.context("good")) as server:
-        transport = PoolTransport(server.url, ca_bundle=certificates.authority)
+        transport = SessionTransport(server.url, ca_bundle=certificates.authority)
         for number in (1, 2, 3):
             assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).body == b"[1]"
             assert len(server.connections) == number
@@ -140,7 +88,7 @@ def test_a_drip_over_tls_ends_at_the_total_time(certificates: Certificates) -> N
     with RawServer(handle, tls=certificates.context("good")) as server:
         start = time.monotonic()
         with pytest.raises(TransportFailure, match="no complete answer within 1 s"):
-            PoolTransport(server.url, ca_bundle=certificates.authority).send(
+            SessionTransport(server.url, ca_bundle=certificates.authority).send(
                 Request("GET", f"{server.url}/x", {}), QUICK
             )
         assert time.monotonic() - start < 2
@@ -151,7 +99,7 @@ def test_a_handshake_that_never_comes_ends_at_the_connect_timeout(certificates: 
         start = time.monotonic()
         url = server.url.replace("http:", "https:")
         with pytest.raises(TransportFailure) as caught:
-            PoolTransport(url).send(Request("GET", f"{url}/x", {}), QUICK)
+            SessionTransport(url).send(Request("GET", f"{url}/x", {}), QUICK)
         assert time.monotonic() - start < 1.3
         assert caught.value.sent is False
         assert caught.value.lasting is False

@@ -18,7 +18,7 @@ import pytest
 
 from rally_pipeline.http.envelope import read_rows
 from rally_pipeline.http.errors import BadAnswer
-from rally_pipeline.http.pool_transport import PoolTransport
+from rally_pipeline.http.session import SessionTransport
 from rally_pipeline.http.transport import Limits, Request, Response, TransportFailure
 from tests.http.raw_server import Connection, Handler, RawServer, always, answer, once
 
@@ -36,7 +36,7 @@ PAGE = b'[{"id": "1", "name": "Zo\xc3\xab, {]}"}, {"id": "2"}]'
 
 
 def fetch(url: str, *, limits: Limits = QUICK, method: str = "GET", body: bytes | None = None) -> Response:
-    transport = PoolTransport(url)
+    transport = SessionTransport(url)
     try:
         return transport.send(Request(method, f"{url}/x", {"X-Api-Key": "test_key"}, body), limits)
     finally:
@@ -77,7 +77,7 @@ def test_debug_prints_switched_on_elsewhere_do_not_show_our_headers(
 
 def test_connections_are_used_again() -> None:
     with RawServer(always(answer(PAGE))) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         for _ in range(20):
             transport.send(Request("GET", f"{server.url}/x", {}), QUICK)
         transport.close()
@@ -87,7 +87,7 @@ def test_connections_are_used_again() -> None:
 @pytest.mark.parametrize("reply", [answer(b"", status="204 No Content", length=None), answer(b"")])
 def test_connections_are_used_again_after_an_empty_answer(reply: bytes) -> None:
     with RawServer(always(reply)) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         for _ in range(3):
             assert transport.send(Request("DELETE", f"{server.url}/x", {}), QUICK).body == b""
         transport.close()
@@ -96,7 +96,7 @@ def test_connections_are_used_again_after_an_empty_answer(reply: bytes) -> None:
 
 def test_threads_share_one_transport() -> None:
     with RawServer(always(answer(PAGE))) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         bodies: list[bytes] = []
 
         def send() -> None:
@@ -385,7 +385,7 @@ def close_after_first(connection: Connection) -> None:
 @pytest.mark.fault("T12")
 def test_a_connection_closed_between_requests_is_replaced() -> None:
     with RawServer(close_after_first) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         for number in range(1, 4):
             assert transport.send(Request("POST", f"{server.url}/x", {}, b"{}"), QUICK).body == PAGE
             assert len(server.connections) == number
@@ -448,7 +448,7 @@ def test_bytes_nobody_asked_for_are_not_the_answer() -> None:
             connection.send(answer(b'[{"id": "late"}]'))
 
     with RawServer(handle) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         for _ in range(2):
             assert transport.send(Request("GET", f"{server.url}/x", {}), QUICK).body == PAGE
             time.sleep(0.2)
@@ -463,7 +463,7 @@ def test_bytes_nobody_asked_for_are_not_the_answer() -> None:
 )
 def test_a_second_answer_in_the_same_packet_is_thrown_away(reply: bytes, extra: bytes) -> None:
     with RawServer(always(reply + extra)) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         for number in (1, 2, 3):
             response = transport.send(Request("GET", f"{server.url}/x", {}), QUICK)
             assert b"smuggled" not in response.body
@@ -608,7 +608,7 @@ def test_a_download_goes_to_its_file_and_not_into_memory() -> None:
     with RawServer(handle) as server:
         tracemalloc.start()
         request = Request("GET", f"{server.url}/x", {"Accept-Encoding": "identity"}, None, counter)  # type: ignore[arg-type]
-        response = PoolTransport(server.url).send(request, Limits())
+        response = SessionTransport(server.url).send(request, Limits())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert (counter.size, response.body) == (20_000_000, b"")
@@ -622,7 +622,7 @@ def test_a_full_disk_is_no_failure_of_the_network() -> None:
     ):
         request = Request("GET", f"{server.url}/x", {}, None, full)
         with pytest.raises(OSError, match="No space left"):
-            PoolTransport(server.url).send(request, QUICK)
+            SessionTransport(server.url).send(request, QUICK)
 
 
 @pytest.mark.security("1")
@@ -668,7 +668,7 @@ def test_the_body_of_a_redirect_is_read_within_bounds() -> None:
 )
 def test_only_the_configured_host_is_spoken_to(url: str) -> None:
     with RawServer(always(answer(PAGE))) as server:
-        transport = PoolTransport(f"{server.url}/api/v1")
+        transport = SessionTransport(f"{server.url}/api/v1")
         request = Request("GET", url.format(root=server.url), {"X-Api-Key": "test_key"})
         with pytest.raises(TransportFailure, match="not the configured one") as caught:
             transport.send(request, QUICK)
@@ -693,7 +693,7 @@ def hostile_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.security("4", "5")
 @pytest.mark.fault("T14")
-def test_proxies_and_netrc_of_the_environment_are_ignored(hostile_environment: RawServer) -> None:
+def test_on_the_loopback_interface_no_proxy_and_no_netrc_is_asked(hostile_environment: RawServer) -> None:
     with RawServer(always(answer(PAGE))) as server:
         assert fetch(server.url).body == PAGE
         assert b"authorization" not in server.requests[0].lower()
@@ -702,7 +702,7 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(hostile_environment: R
 
 def test_cookies_are_not_kept() -> None:
     with RawServer(always(answer(PAGE, headers=("Set-Cookie: session=abc; Path=/",)))) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         for _ in range(2):
             transport.send(Request("GET", f"{server.url}/x", {}), QUICK)
         transport.close()
@@ -711,7 +711,7 @@ def test_cookies_are_not_kept() -> None:
 
 def test_a_path_goes_out_as_it_was_built() -> None:
     with RawServer(always(answer(PAGE))) as server:
-        transport = PoolTransport(server.url)
+        transport = SessionTransport(server.url)
         url = f"{server.url}/contacts/..%2F..%2Fx?since=2026-01-01T00%3A00%3A00%2B00%3A00"
         transport.send(Request("GET", url, {}), QUICK)
         transport.close()

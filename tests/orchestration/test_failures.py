@@ -28,6 +28,12 @@ def unreachable():
     return error
 
 
+def held_up_by_the_proxy():
+    error = api(errors.NoAnswer, detail="the proxy proxy:3128 wants a password (407)")
+    error.sent, error.lasting, error.advice = False, True, "set HTTPS_PROXY"
+    return error
+
+
 def test_every_room_error_named_in_the_diagnosis_exists():
     from importlib import import_module
 
@@ -47,6 +53,7 @@ def test_every_room_error_named_in_the_diagnosis_exists():
         (api(errors.Redirected, status=302), True, False, "RALLY_API_URL"),
         (api(errors.BadAnswer, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
         (unreachable(), True, True, "RALLY_API_URL"),
+        (held_up_by_the_proxy(), True, False, "(407); set HTTPS_PROXY"),
         (api(errors.NoAnswer, detail="read timed out"), False, True, "read timed out"),
         (api(errors.ServerFailed, status=503), False, True, "503"),
         (api(errors.Throttled, status=429), False, True, "429"),

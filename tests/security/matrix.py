@@ -26,7 +26,7 @@ ROWS: dict[str, Row] = {
         Row("2", "key sent to a link of an answer", "URLs come from configuration alone; links are data"),
         Row("3", "requests to inner addresses by setting or id", "one origin a client; ids are quoted"),
         Row("4", "netrc replaces our credentials", "the environment is not asked"),
-        Row("5", "proxies of the environment reroute", "the environment is not asked"),
+        Row("5", "proxies of the environment reroute", "never for loopback; TLS ends at the server"),
         Row("6", "TLS check switched off", "no code does it; wrong certificates fail for good"),
         Row("7", "downgrade to http", "http is for loopback only"),
         Row("8", "decompression bomb", "decoded bytes are counted and capped"),

@@ -83,7 +83,6 @@ def test_the_proxy_snippet_checks_login_host_origin_and_method() -> None:
 HARMLESS = {
     "accept_shortfall",  # of an export: it writes a file of its own and nothing else
     "check_links", "encoding", "format", "guard_formulas", "heal", "keep_days", "restart", "updated_only", "wait",
-    "most_runs",
     "days", "dry_run",
 }  # fmt: skip
 

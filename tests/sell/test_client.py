@@ -83,6 +83,22 @@ def test_a_missing_uuid_is_a_setting_to_make() -> None:
         connect(settings)
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "5C1D5A0E-0000-4000-8000-000000000001",
+        "{5c1d5a0e-0000-4000-8000-000000000001}",
+        "urn:uuid:5c1d5a0e-0000-4000-8000-000000000001",
+        "5c1d5a0e000040008000000000000001",
+        ' "5c1d5a0e-0000-4000-8000-000000000001"\r\n',
+    ],
+)
+def test_the_server_hears_one_spelling_of_the_uuid(spelling: str) -> None:
+    client = connect(load_settings(sell_access_token="t" * 64, sell_device_uuid=spelling))
+    assert client.device_uuid == "5c1d5a0e-0000-4000-8000-000000000001"
+    client.http.close()
+
+
 def test_a_missing_read_scope_keeps_marks_open_and_says_so(make_sqlite_world: MakeWorld) -> None:
     world = make_sqlite_world(scopes=["sync"])
     world.catch_up()

@@ -161,6 +161,22 @@ def test_a_cron_that_never_fires_is_refused_by_name(cron: str) -> None:
         check_cron(cron)
 
 
+def test_a_cron_that_cannot_be_used_stops_the_schedule_alone(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its place stays taken: Dagster forgets the switch of a schedule that is missing."""
+    monkeypatch.setenv("SELL_DRAIN_CRON", "every quarter of an hour")
+    definitions = build(load_settings(), announce=False)
+    assert "SELL_DRAIN_CRON: not a cron expression" in caplog.text
+    schedule = definitions.resolve_schedule_def("sell_drain_schedule")
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    context = dg.build_schedule_context(instance=office.instance, scheduled_execution_time=at)
+    tick = schedule.evaluate_tick(context)
+    assert not tick.run_requests
+    assert "SELL_DRAIN_CRON: not a cron expression" in str(tick.skip_message)
+    definitions.get_repository_def().validate_loadable()
+
+
 def test_usual_crons_are_taken() -> None:
     for cron in ("*/15 * * * *", "0 6 * * mon-fri", "@hourly"):
         assert check_cron(cron) == cron

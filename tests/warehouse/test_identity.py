@@ -217,3 +217,37 @@ def test_older_rows_loaded_into_the_same_tables_are_recognised_from_the_home_fol
 def test_the_witness_file_is_private(file: Path) -> None:
     acknowledge(f"sqlite:///{file}")
     assert os.stat(f"{file}.witness").st_mode & 0o777 == 0o600  # noqa: PTH116
+
+
+def test_the_witnesses_of_several_machines_follow_a_renewed_identity(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    acknowledge(postgres_url, home=here)
+    acknowledge(postgres_url, home=there)
+    with Warehouse.open(postgres_url, home=here) as store, store.transaction("renew") as tx:
+        tx.renew_identity()
+    assert not identity(postgres_url, home=there).moved
+    acknowledge(postgres_url, home=there)
+    acknowledge(postgres_url, home=there)
+    with Warehouse.open(postgres_url, home=there) as store, store.transaction("restore") as tx:
+        tx.connection.exec_driver_sql("UPDATE warehouse_identity SET witness_count = 1")
+    assert identity(postgres_url, home=there).reasons == (
+        "an older state was restored: count 1, but 2 was witnessed",
+    )
+
+
+def test_a_state_of_before_a_renewal_is_recognised_on_every_machine(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    acknowledge(postgres_url, home=tmp_path)
+    with Warehouse.open(postgres_url, home=tmp_path) as store:
+        before = store.identity().id
+        with store.transaction("renew") as tx:
+            tx.renew_identity()
+        with store.transaction("restore") as tx:
+            tx.execute(tables.warehouse_identity.update().values(id=before, witness_count=1))
+            tx.execute(tables.sync_state.delete())
+    assert identity(postgres_url, home=tmp_path).reasons == (
+        "another warehouse was kept at this place before",
+    )

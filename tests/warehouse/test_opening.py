@@ -20,6 +20,7 @@ from rally_pipeline.warehouse import (
     WarehouseUnavailable,
     tables,
 )
+from rally_pipeline.warehouse.opening import parse_url
 from tests.postgres import PostgresServer
 from tests.warehouse.people import COLUMNS, metadata, people, person
 
@@ -45,8 +46,21 @@ def refusal(url: str, schema: str | None = None) -> str:
         (f"postgresql://u:{SECRET}@host:port/db", "WAREHOUSE_URL is not a database URL"),
         (f"mysql://u:{SECRET}@host/db", "'mysql' is not supported"),
         (f"postgresql+psycopg2://u:{SECRET}@host/db", "'postgresql+psycopg2' is not supported"),
-        (f"postgresql://u:{SECRET}@host/", "the database's name is missing"),
+        (f"postgresql://u:{SECRET}@host/", "the database's name is missing after host:5432/"),
+        (f"postgres://u:{SECRET}@host", "the database's name is missing"),
+        (f"postgresql://u:left@{SECRET}@host/db", "write an @ in the user, the password or an option as %40"),
+        (f"postgresql://u@{SECRET}:pw@host/db", "write an @ in the user, the password or an option as %40"),
+        (f"postgresql://u:p@a?b{SECRET}@host/db", "write an @ in the user, the password or an option as %40"),
+        (f"postgresql://u:{SECRET}@host:99999/db", "the port is not between 1 and 65535"),
+        (f"postgresql://u:{SECRET}@host:0/db", "the port is not between 1 and 65535"),
+        (f"postgresql://u:{SECRET}/db", "WAREHOUSE_URL is not a database URL"),
+        (f"postgresql://u:{SECRET}@host/db?schema=mirror", "the tables' schema is named by WAREHOUSE_SCHEMA"),
+        (f"postgresql://u:{SECRET}@host/db?currentSchema=x", "'currentSchema' is no option"),
+        (f"mssql+pyodbc://u:{SECRET}@host/db", "'mssql+pyodbc' is not supported"),
+        (f"{SECRET}", "WAREHOUSE_URL is not a database URL"),
         ("sqlite://", "needs a plain file"),
+        ("sqlite://warehouse.db", "needs a plain file"),
+        ("SQLite:///:memory:", "needs a plain file"),
         ("sqlite:///:memory:", "needs a plain file"),
         ("sqlite:///file:x?mode=ro&uri=true", "needs a plain file"),
         ("sqlite:////tmp/x.db?timeout=5", "options after '?' are not supported"),
@@ -54,6 +68,38 @@ def refusal(url: str, schema: str | None = None) -> str:
 )
 def test_a_url_that_cannot_be_used_is_refused_in_one_line(url: str, part: str) -> None:
     assert part in refusal(url)
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgresql+psycopg", "postgresql", "postgres", "POSTGRESQL", " postgres"]
+)
+def test_every_usual_scheme_means_the_driver_that_comes_with_the_package(
+    postgres_url: str, scheme: str
+) -> None:
+    with Warehouse.open(postgres_url.replace("postgresql+psycopg", scheme)) as store:
+        assert store.dialect == "postgresql"
+    with Warehouse.open(postgres_url) as store:
+        assert not store.identity().moved
+
+
+def test_a_password_of_any_characters_reaches_the_server_as_it_is_written() -> None:
+    """Only an @ has to be encoded."""
+    for typed, meant in {
+        "p/a?b#c": "p/a?b#c",
+        "p%40ss": "p@ss",
+        "a[b]:c": "a[b]:c",
+        "100%25": "100%",
+    }.items():
+        parsed = parse_url(f"postgresql://user:{typed}@db.example/crm")
+        assert (parsed.password, parsed.host, parsed.database) == (meant, "db.example", "crm")
+
+
+def test_a_relative_file_lies_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Warehouse.open("sqlite:///data/warehouse.db").close()
+    Warehouse.open("sqlite:///data/with%20blank%3F.db").close()
+    made = {path.name for path in (tmp_path / "data").iterdir() if path.suffix == ".db"}
+    assert made == {"warehouse.db", "with blank?.db"}
 
 
 @pytest.mark.security("20")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rally_pipeline.cli.dev.children import Child, start_child
+from rally_pipeline.cli.environment import assignment
 from rally_pipeline.cli.failures import UserMistake
 from rally_pipeline.cli.own_folder import empty_own_folder
 from rally_pipeline.cli.sandbox import READY
@@ -22,6 +24,7 @@ CHANGES_PER_MINUTE = 60
 FEED_DAYS = 3
 FEED_START = "feed_start"
 KEPT = ("dagster", FEED_START, "dev.lock")
+SOURCING = "For other commands beside it: "
 PACE = {
     # The sandbox answers with what it knows now and stamps changes at once: no lateness to wait for.
     "RALLY_FEED_OVERLAP_SECONDS": "30",
@@ -64,7 +67,7 @@ def start_sandbox(
     for line in child.lines():
         if line == READY:
             return child, variables
-        name, _, value = line.partition("=")
+        name, _, value = "".join(shlex.split(line)).partition("=")
         variables[name] = value
     raise UserMistake("the sandbox did not start; its message stands above")
 
@@ -87,8 +90,9 @@ def begin_home(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
     }
     kept = home / "sandbox.env"
     kept.touch(mode=0o600)
-    kept.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
-    remarks.print(f"For other commands beside it:  set -a; . {kept}", markup=False, soft_wrap=True)
+    lines = (assignment(name, value) for name, value in environment.items())
+    kept.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    remarks.print(f"{SOURCING} set -a; . {shlex.quote(str(kept))}", markup=False, soft_wrap=True)
     return environment
 
 

@@ -40,6 +40,8 @@ def sync(systems: tuple[str, ...], no_wait: bool) -> None:
     """
     settings = read_settings()
     chosen = systems or _configured(settings)
+    if settings.rally_pipeline_read_only and "sell" in chosen:
+        chosen = _without_sell(systems, chosen)
     for system in chosen:
         missing = settings.missing(system)
         if missing:
@@ -63,6 +65,15 @@ def _configured(settings: Settings) -> tuple[str, ...]:
             "nothing is configured: set RALLY_API_URL and RALLY_API_KEY, or try `rally-pipeline demo` first"
         )
     return found
+
+
+def _without_sell(named: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """With RALLY_PIPELINE_READ_ONLY the queue stays closed: said, or refused where nothing else was asked for."""
+    reason = "sell: RALLY_PIPELINE_READ_ONLY=true forbids writing: the Sell queue is not opened"
+    if "sell" in named:
+        raise UserMistake(reason)
+    remarks.print(reason, markup=False, soft_wrap=True)
+    return tuple(system for system in chosen if system != "sell")
 
 
 def _report(session: SyncSession) -> None:

@@ -20,6 +20,12 @@ def catch_up(session: SyncSession) -> None:
     options = read_options(session.settings.syncs_dir)
     done, left = 0, 0
     active = [entry for entry in catalog.present if entry.status == "active"]
+    if session.settings.rally_pipeline_read_only:
+        session.lines.append(
+            f"signalsmith: catalog fetched; none of the {len(active)} active syncs is triggered, because"
+            " RALLY_PIPELINE_READ_ONLY=true forbids writing"
+        )
+        return
     for number, entry in enumerate(active):
         session.progress("signalsmith syncs", number, len(active))
         chosen = options.of(entry.id, entry.name, entry.config)

@@ -21,6 +21,8 @@ from rally_pipeline.rally.files.manifest import FileRecord, FileStatus
 from rally_pipeline.rally.files.policy import ImportPolicy
 from rally_pipeline.rally.files.problems import FileError, Problem
 from rally_pipeline.rally.files.rejects import rejects_path, write_rejects
+from rally_pipeline.rally.files.restored import IMPORTED_SINCE
+from rally_pipeline.rally.files.restored import MESSAGE as ASSUMED
 from rally_pipeline.rally.files.scratch import Scratch
 from rally_pipeline.rally.files.sources import open_source
 from rally_pipeline.rally.files.staging import Staging
@@ -164,14 +166,17 @@ class Importer:
             cost=meter.cost(),
         )
 
-    def run(self, entity: Entity, path: Path) -> ImportReport:
-        """Import a file, or go on with its import; does nothing if it was imported before.
+    def run(self, entity: Entity, path: Path, *, again: bool = False) -> ImportReport:
+        """Import a file, or go on with its import; does nothing if it was imported before, unless `again`.
 
         Raises:
-            FileError: the file as a whole cannot be imported; nothing was sent.
+            ReadOnly: RALLY_PIPELINE_READ_ONLY is on.
+            FileError: the file as a whole cannot be imported, or counts as imported; nothing was sent.
+            WarehouseError: the warehouse was restored or copied, and nobody has said so yet.
             LeaseHeld: another import is under way.
             ApiError: Rally cannot be used now; run again to go on.
         """
+        self._check_writable()
         sha256, size = hash_file(path)
         journal = ImportJournal(self._warehouse, entity, sha256)
         opened = _Opened(journal, entity, path, sha256, size, Meter(self._client, self._clock))
@@ -179,7 +184,9 @@ class Importer:
             LEASE_STREAM, wait_seconds=self._patience_seconds, ttl_seconds=LEASE_SECONDS
         ) as lease:
             record = journal.read()
-            if record is not None and record.status is FileStatus.DONE and record.uploads:
+            if record is not None and record.status is FileStatus.ASSUMED and not again:
+                raise FileError(f"{path.name} {ASSUMED}: --again imports it nonetheless")
+            if record is not None and record.status is FileStatus.DONE and record.uploads and not again:
                 return self._reported_again(opened, lease, record)
             if record is None or record.status is not FileStatus.OPEN:
                 self._stage(opened, lease)
@@ -192,9 +199,11 @@ class Importer:
         The rejects file goes into `folder`.
 
         Raises:
+            ReadOnly: RALLY_PIPELINE_READ_ONLY is on.
             LeaseHeld: another import is under way.
             ApiError: Rally cannot be used now; run again to go on.
         """
+        self._check_writable()
         journal = ImportJournal(self._warehouse, entity, sha256)
         with self._warehouse.lease(
             LEASE_STREAM, wait_seconds=self._patience_seconds, ttl_seconds=LEASE_SECONDS
@@ -209,6 +218,11 @@ class Importer:
                 return self._reported_again(opened, lease, record)
             self._upload(opened, lease)
             return self._close(opened, lease)
+
+    def _check_writable(self) -> None:
+        """Before anything is stored: an import may be sent, and this warehouse knows what was imported before."""
+        self._client.http.check_writable("nothing is imported")
+        self._warehouse.check_not_moved(IMPORTED_SINCE)
 
     @contextmanager
     def _reading(self, entity: Entity, path: Path) -> Iterator[tuple[Template, Staging, Source, list[str]]]:

@@ -183,6 +183,7 @@ class ImportJournal:
         """
         with self._transaction("send", lease) as tx:
             self._check_sendable(tx, chunk)
+            tx.witness()
             self._set_chunk(tx, chunk.number, state=ChunkState.SENDING, sent_at=at)
             uploads = import_files.c.uploads + 1
             tx.execute(update(import_files).where(self._of(import_files)).values(uploads=uploads))

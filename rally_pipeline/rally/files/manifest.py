@@ -37,6 +37,8 @@ class FileStatus(StrEnum):
     DONE = "done"
     REFUSED = "refused"
     """The file as a whole; nothing was sent."""
+    ASSUMED = "assumed"
+    """Counts as imported since the warehouse was restored; what became of its rows is not known here."""
 
 
 class ChunkState(StrEnum):

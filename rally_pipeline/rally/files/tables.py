@@ -23,7 +23,7 @@ import_files = Table(
     Column("encoding", Text()),
     Column("delimiter", Text()),
     Column("headers", Json(), comment="columns of the template that the rows were put into"),
-    Column("status", Text(), nullable=False, comment="staging, open, done, refused"),
+    Column("status", Text(), nullable=False, comment="staging, open, done, refused, assumed"),
     Column("message", Text(), comment="why the whole file was refused"),
     Column("rows", Integer(), nullable=False, comment="= imported + duplicate + refused + unknown when done"),
     Column("imported", Integer(), nullable=False),

@@ -11,11 +11,7 @@ __all__ = ["SellResource", "build_defs"]
 
 
 def build_defs(settings: Settings) -> dg.Definitions:
-    """Assets, job and schedule of Sell, and the resource `sell`; `warehouse` is shared.
-
-    Raises:
-        SettingsError: `SELL_DRAIN_CRON` cannot be used.
-    """
+    """Assets, job and schedule of Sell, and the resource `sell`; `warehouse` is shared."""
     return dg.Definitions(
         assets=[queue_asset(), table_assets(settings)],
         jobs=[DRAIN_JOB],

@@ -10,6 +10,7 @@ from rally_pipeline.orchestration.runs import describe, run_under_way
 from rally_pipeline.settings import Settings
 from rally_pipeline.signalsmith.defs import names
 from rally_pipeline.signalsmith.defs.sync_assets import SyncPlan
+from rally_pipeline.signalsmith.options import Ownership
 
 
 def sync_schedule(plan: SyncPlan, job: Any, settings: Settings) -> dg.ScheduleDefinition | None:
@@ -27,7 +28,7 @@ def sync_schedule(plan: SyncPlan, job: Any, settings: Settings) -> dg.ScheduleDe
         job=job,
         cron_schedule=expressions[0] if len(expressions) == 1 else expressions,
         execution_timezone=plan.schedule.zone,
-        execution_fn=_evaluation_of(plan),
+        execution_fn=_evaluation_of(plan, settings),
         default_status=policy.schedule_status(settings),
         description=_describe(plan),
         metadata={
@@ -52,8 +53,13 @@ def sync_schedule(plan: SyncPlan, job: Any, settings: Settings) -> dg.ScheduleDe
     )
 
 
-def tick_request(plan: SyncPlan, context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+def tick_request(
+    plan: SyncPlan, context: dg.ScheduleEvaluationContext, settings: Settings
+) -> dg.RunRequest | dg.SkipReason:
     """One run for the tick, unless the sync must not run now or its last run is still under way."""
+    forbidden = policy.read_only_skip(settings, "no sync is triggered")
+    if forbidden is not None and plan.options.ownership is not Ownership.OBSERVE:
+        return forbidden
     if plan.schedule.hold:
         return dg.SkipReason(plan.schedule.hold)
     busy = run_under_way(context.instance, names.job_name(plan.entry))
@@ -63,9 +69,9 @@ def tick_request(plan: SyncPlan, context: dg.ScheduleEvaluationContext) -> dg.Ru
     return dg.RunRequest(run_key=f"tick:{tick}", tags={names.TICK_TAG: tick})
 
 
-def _evaluation_of(plan: SyncPlan) -> Callable[..., dg.RunRequest | dg.SkipReason]:
+def _evaluation_of(plan: SyncPlan, settings: Settings) -> Callable[..., dg.RunRequest | dg.SkipReason]:
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return tick_request(plan, context)
+        return tick_request(plan, context, settings)
 
     return evaluate
 

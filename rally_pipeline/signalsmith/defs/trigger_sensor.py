@@ -50,6 +50,9 @@ def trigger_sensor(settings: Settings, built: list[tuple[SyncPlan, Any]]) -> dg.
     def sync_trigger_sensor(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult | dg.SkipReason:
+        forbidden = policy.read_only_skip(settings, "no sync is triggered")
+        if forbidden is not None:
+            return forbidden
         if not watched:
             return dg.SkipReason(
                 "; ".join(["no sync to watch: declare `upstream` in its options", *held])[:1000]

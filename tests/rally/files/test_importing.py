@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.files.importer import LEASE_STREAM
 from rally_pipeline.rally.files.problems import FileError
 from rally_pipeline.rally.files.tables import import_chunks
-from rally_pipeline.warehouse.errors import LeaseHeld
+from rally_pipeline.warehouse.errors import LeaseHeld, WarehouseError
 from tests.rally.files.conftest import MakeDesk
 from tests.rally.files.desk import NAMES, ROWS, activities, contacts, read_csv
 
@@ -140,11 +143,15 @@ def test_a_rejects_file_that_cannot_be_written_is_written_by_the_next_run(
     desk = make_sqlite_desk()
     path = desk.write(Entity.CONTACTS, [*contacts(1), {"email": "x"}])
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    make_file = tempfile.mkstemp
+
+    def refuse(**options: Any) -> tuple[int, str]:
+        if options["dir"] == desk.folder:
+            raise PermissionError(13, "Permission denied")
+        return make_file(**options)
 
     with monkeypatch.context() as patched:
-        patched.setattr("rally_pipeline.rally.files.folders.tempfile.mkstemp", lambda **_: refuse())
+        patched.setattr("rally_pipeline.rally.files.folders.tempfile.mkstemp", refuse)
         report = desk.run(Entity.CONTACTS, path)
     assert report.rejects is None
     assert "could not be written" in report.notes[-1]
@@ -219,6 +226,7 @@ def test_the_simulated_server_may_take_long_to_answer(make_sqlite_desk: MakeDesk
 MEASURE = """
 import re, sys
 from pathlib import Path
+from typing import Any
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.sandbox.application import Sandbox
 from tests.rally.files.desk import Desk
@@ -258,3 +266,32 @@ def test_150_000_rows_go_in_uploads_with_flat_memory(tmp_path: Path) -> None:
     # Peak megabytes after each part. SQLite fills its page cache of 32 MB meanwhile; nothing else grows.
     assert peaks[14] - peaks[1] < 32, peaks
     assert peaks[-1] - peaks[17] < 8, peaks
+
+
+@pytest.mark.parametrize("entity", list(Entity))
+def test_a_warehouse_put_back_from_before_the_import_sends_nothing(
+    make_sqlite_desk: MakeDesk, entity: Entity
+) -> None:
+    """Written into the same file, so that only the witness of the uploads can tell."""
+    desk = make_sqlite_desk()
+    path = desk.write(entity, ROWS[entity](3))
+    file = desk.url.removeprefix("sqlite:///")
+    with sqlite3.connect(file) as source, sqlite3.connect(f"{file}.backup") as backup:
+        source.backup(backup)
+    desk.run(entity, path)
+    desk.close()
+    with sqlite3.connect(f"{file}.backup") as backup, sqlite3.connect(file) as target:
+        backup.backup(target)
+    desk.open()
+    before = desk.uploads()
+    with pytest.raises(WarehouseError, match=r"an older state was restored.*rally-pipeline restored"):
+        desk.run(entity, path)
+    assert desk.uploads() == before == 1
+
+
+def test_a_file_is_imported_anew_where_a_person_insists(make_sqlite_desk: MakeDesk) -> None:
+    desk = make_sqlite_desk()
+    path = desk.write(Entity.ACTIVITIES, activities(2))
+    desk.run(Entity.ACTIVITIES, path)
+    assert desk.importer.run(Entity.ACTIVITIES, path, again=True).imported == 2
+    assert len(desk.records(Entity.ACTIVITIES)) == 4

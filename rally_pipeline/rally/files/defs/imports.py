@@ -112,6 +112,7 @@ def _run(
     from rally_pipeline.rally.client import connect
     from rally_pipeline.rally.files.importer import Importer
     from rally_pipeline.rally.files.policy import ImportPolicy
+    from rally_pipeline.warehouse import Warehouse
 
     settings = rally.settings(warehouse)
     import_policy = replace(
@@ -122,7 +123,9 @@ def _run(
     )
     client = connect(settings, clock=given_clock())
     try:
-        with warehouse.open() as opened:
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, home=settings.home_path
+        ) as opened:
             importer = Importer(
                 opened,
                 client,

@@ -100,6 +100,9 @@ def import_sensor(settings: Settings) -> dg.SensorDefinition:
     def rally_import_sensor(
         context: dg.SensorEvaluationContext, warehouse: WarehouseResource
     ) -> dg.SensorResult:
+        forbidden = policy.read_only_skip(settings, "no file is imported")
+        if forbidden is not None:
+            return dg.SensorResult(skip_reason=forbidden, cursor=context.cursor)
         cursor = InboxCursor.read(context.cursor)
         with contextlib.suppress(OSError):  # an inbox that cannot be made is an empty one
             for entity in Entity:
@@ -164,10 +167,12 @@ def _read_statuses(
     if not waiting:
         return {}
     from rally_pipeline.rally.files.journal import ImportJournal
+    from rally_pipeline.rally.files.restored import IMPORTED_SINCE
     from rally_pipeline.rally.files.tables import metadata
 
     statuses = {}
     with warehouse.open() as opened:
+        opened.check_not_moved(IMPORTED_SINCE)
         opened.create_tables(metadata)
         for file in waiting:
             record = ImportJournal(opened, file.entity, file.seen.sha256).read()
@@ -186,6 +191,7 @@ def _requests(
     """Runs for the files of the first entity that has any to import; later entities wait for them."""
     from rally_pipeline.rally.files.manifest import FileStatus
 
+    settled = (FileStatus.DONE, FileStatus.REFUSED, FileStatus.ASSUMED)
     for entity in ORDER:
         open_files = 0
         asked: set[str] = set()
@@ -196,7 +202,12 @@ def _requests(
                 remarks.append(
                     f"{entity.value}/{file.path.name} was refused as a whole: see table import_files"
                 )
-            if status in (FileStatus.DONE, FileStatus.REFUSED) or seen.sha256 in asked:
+            if status is FileStatus.ASSUMED:
+                remarks.append(
+                    f"{entity.value}/{file.path.name} counts as imported since the warehouse was restored:"
+                    " `rally-pipeline import --again` takes it nonetheless"
+                )
+            if status in settled or seen.sha256 in asked:
                 continue
             open_files += 1
             asked.add(seen.sha256)

@@ -1,31 +1,50 @@
-"""The transport over real sockets: urllib3's connection pool for one origin, which obeys nothing but its arguments.
-
-Beneath `requests`, which reads the environment, follows redirects, keeps cookies and costs as much again per call.
-"""
+"""The transport over real sockets: a `requests` session that obeys its arguments, and the proxy that a person names."""
 
 from __future__ import annotations
 
 import http.client
 import ssl
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-import certifi
+import requests
+import requests.hooks
+import requests.structures
 import urllib3
 from urllib3.exceptions import NameResolutionError
 
 from rally_pipeline.http.redaction import escape
+from rally_pipeline.http.surroundings import Authorities, Proxy, find_authorities, find_proxy
 from rally_pipeline.http.transport import OVERSIZED, Limits, Request, Response, TransportFailure
 from rally_pipeline.http.urls import origin
-from rally_pipeline.http.wire import BoundedPool, BoundedTlsPool, CallBounds, bounded
+from rally_pipeline.http.wire import BoundedAdapter, CallBounds, bounded
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
 _CHUNK = 256 * 1024
 _POOL_SIZE = 16
-_PORT, _TLS_PORT = 80, 443
+_PASSING = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+_UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
+"""OpenSSL's codes for a certificate that leads to no authority that is trusted."""
 _MEMBERS = 16
+
+
+class _Session(requests.Session):
+    """A session without netrc, cookies and redirects; proxy and authorities are told to it with each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = BoundedAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: object) -> None:
+        """Nothing is a redirect; else `requests` would read the body without bound to prepare a next request."""
 
 
 class _SinkError(Exception):
@@ -36,73 +55,84 @@ class _SinkError(Exception):
         self.cause = cause
 
 
-class PoolTransport:
-    """Sends over reused connections, to one origin only; safe to use from threads.
-
-    No proxy, cookie, netrc or redirect: what urllib3 does only when it is told to.
+class SessionTransport:
+    """Sends over one `requests` session with connection reuse, to one origin only; safe to use from threads.
 
     Args:
         base_url: only requests to its scheme, host and port are sent.
-        ca_bundle: path of a file with the certificate authorities to trust instead of the public ones.
+        ca_bundle: path of a file with the certificate authorities to trust instead of those of the environment.
     """
 
     def __init__(self, base_url: str, *, ca_bundle: str | None = None) -> None:
         origin(base_url)
         parts = urlsplit(base_url)
         self._root = f"{parts.scheme}://{parts.netloc}"
-        # The port is always told: without one, http.client looks for it behind the last colon of an IPv6 address.
-        is_tls = parts.scheme == "https"
-        host, port = parts.hostname or "", parts.port or (_TLS_PORT if is_tls else _PORT)
-        self._pool: BoundedPool | BoundedTlsPool
-        if is_tls:
-            authorities = ca_bundle or certifi.where()
-            self._pool = BoundedTlsPool(
-                host, port, maxsize=_POOL_SIZE, cert_reqs=ssl.CERT_REQUIRED, ca_certs=authorities
-            )
-        else:
-            self._pool = BoundedPool(host, port, maxsize=_POOL_SIZE)
+        self._below_root = (f"{self._root}/", f"{self._root}?")
+        self._authorities = Authorities(ca_bundle) if ca_bundle else find_authorities()
+        self._proxy: Proxy | None = None
+        self._ready = False
+        self._lock = threading.Lock()
+        self._session = _Session()
 
     def __repr__(self) -> str:
-        return f"PoolTransport({self._root})"
+        return f"SessionTransport({self._root})"
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        self._session.close()
 
     def send(self, request: Request, limits: Limits) -> Response:
         """See `Transport.send`; any other scheme, host or port than the configured one is refused."""
-        target = request.url.removeprefix(self._root)
-        if target == request.url or target[:1] not in ("", "/", "?"):
+        if not request.url.startswith(self._below_root) and request.url != self._root:
             raise TransportFailure("the host is not the configured one", sent=False, lasting=True)
+        self._prepare()
+        proxy = self._proxy
         with bounded(limits) as bounds:
             try:
-                answer = self._pool.urlopen(
-                    request.method,
-                    target if target.startswith("/") else f"/{target}",
-                    body=request.body,
-                    headers=_headers_of(request),
-                    retries=False,
-                    redirect=False,
-                    timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
-                    preload_content=False,
-                    decode_content=False,
+                answer = self._session.send(
+                    _prepared(request),
+                    stream=True,
+                    timeout=(limits.connect_seconds, limits.read_seconds),
+                    verify=self._authorities.path,
+                    cert=None,
+                    proxies={"https": proxy.url} if proxy is not None else {},
+                    allow_redirects=False,
                 )
                 try:
-                    return _read(answer, limits, request.sink)
+                    return _read(answer.raw, limits, request.sink)
                 finally:
                     # Read to the end, the connection is back in the pool by now; otherwise it is unusable.
-                    answer.close()
+                    answer.raw.close()
             except _SinkError as error:
                 raise error.cause from None
             except (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-                raise _failure(error, bounds) from None
+                raise _failure(error, bounds, proxy, self._authorities) from None
+
+    def _prepare(self) -> None:
+        """Find the way out before the first request.
+
+        Raises:
+            TransportFailure: the environment names a proxy or a bundle that cannot be used.
+        """
+        with self._lock:
+            if self._ready:
+                return
+            self._proxy = find_proxy(self._root)
+            if self._root.startswith("https:"):
+                self._authorities.check()
+            self._ready = True
 
 
-def _headers_of(request: Request) -> dict[str, str]:
+def _prepared(request: Request) -> requests.PreparedRequest:
+    """Built by hand: nothing of the environment, no cookie and no re-quoting of the URL comes in."""
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
     headers = {"Accept-Encoding": ACCEPTED_ENCODINGS, **request.headers}
     if request.body is not None or request.method in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(len(request.body or b""))
-    return headers
+    prepared.headers = requests.structures.CaseInsensitiveDict(headers)
+    prepared.hooks = requests.hooks.default_hooks()
+    return prepared
 
 
 def _read(raw: urllib3.BaseHTTPResponse, limits: Limits, sink: BinaryIO | None) -> Response:
@@ -193,16 +223,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [cause for cause in inner if isinstance(cause, BaseException)]
 
 
-def _failure(error: BaseException, bounds: CallBounds) -> TransportFailure:
+def _failure(
+    error: BaseException, bounds: CallBounds, proxy: Proxy | None, authorities: Authorities
+) -> TransportFailure:
     """What happened in one line, without URL and headers (which the libraries' own texts may quote)."""
     limits = bounds.limits
     causes = list(_causes(error))
+    if proxy is not None and bounds.at_proxy:
+        return _proxy_failure(causes, bounds, proxy)
     if bounds.expired:
         return TransportFailure(f"no complete answer within {limits.total_seconds:g} s", sent=bounds.sending)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            reason = f"the certificate is not accepted: {escape(cause.verify_message)}"
-            return TransportFailure(reason, sent=False, lasting=True)
+            return _certificate_failure(cause, authorities)
         if isinstance(cause, NameResolutionError):
             return TransportFailure("the host name does not resolve", sent=False)
         if isinstance(cause, urllib3.exceptions.IncompleteRead | http.client.IncompleteRead):
@@ -211,11 +244,57 @@ def _failure(error: BaseException, bounds: CallBounds) -> TransportFailure:
         if bounds.sending:
             return TransportFailure(f"the server was silent for {limits.read_seconds:g} s", sent=True)
         return TransportFailure(f"no connection within {limits.connect_seconds:g} s", sent=False)
+    return TransportFailure(_reason(causes), sent=bounds.sending)
+
+
+def _reason(causes: Sequence[BaseException]) -> str:
+    """What the innermost cause says that is safe to show."""
     for cause in reversed(causes):
         if isinstance(cause, OSError) and cause.strerror:
-            return TransportFailure(cause.strerror.lower(), sent=bounds.sending)
+            return cause.strerror.lower()
     if any(isinstance(cause, http.client.RemoteDisconnected) for cause in causes):
-        return TransportFailure("the connection was closed before an answer", sent=bounds.sending)
+        return "the connection was closed before an answer"
     innermost = causes[-1]
     text = escape(str(innermost))[:120] if isinstance(innermost, http.client.HTTPException) else ""
-    return TransportFailure(f"{type(innermost).__name__} {text}".strip(), sent=bounds.sending)
+    return f"{type(innermost).__name__} {text}".strip()
+
+
+def _certificate_failure(cause: ssl.SSLCertVerificationError, authorities: Authorities) -> TransportFailure:
+    reason = f"the certificate is not accepted: {escape(cause.verify_message)}"
+    advice = ""
+    if cause.verify_code in _UNKNOWN_AUTHORITY:
+        advice = (
+            f"its authority is not in the file that {authorities.variable} names: add it there"
+            if authorities.variable
+            else "where the network has an authority of its own, name its certificates in REQUESTS_CA_BUNDLE"
+        )
+    return TransportFailure(reason, sent=False, lasting=True, advice=advice)
+
+
+def _proxy_failure(causes: Sequence[BaseException], bounds: CallBounds, proxy: Proxy) -> TransportFailure:
+    """Nothing has reached the server: the proxy did not connect to it. Never shows what the proxy said."""
+    status = bounds.proxy_status
+    advice = f"check {proxy.variable}; a host that needs no proxy is named in NO_PROXY"
+    lasting = False
+    if status == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        lasting = True
+        problem = (
+            f"refuses the user and password in {proxy.variable}" if proxy.has_login else "wants a password"
+        )
+        problem = f"{problem} ({status})"
+        advice = f"set {proxy.variable}=http://USER:PASSWORD@{proxy.name}, special characters percent-encoded"
+    elif http.HTTPStatus.BAD_REQUEST <= status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        lasting = status not in _PASSING
+        problem = f"refuses to connect to the host ({status})"
+        advice = "have the host allowed there, or name it in NO_PROXY"
+    elif status:
+        problem = f"could not connect to the host ({status})"
+    elif any(isinstance(cause, NameResolutionError) for cause in causes):
+        problem = "cannot be reached: its name does not resolve"
+    elif any(isinstance(cause, TimeoutError) for cause in causes):
+        limits = bounds.limits
+        seconds = limits.total_seconds if bounds.expired else limits.connect_seconds
+        problem = f"gave no answer within {seconds:g} s"
+    else:
+        problem = f"cannot be used: {_reason(causes)}"
+    return TransportFailure(f"the proxy {proxy.name} {problem}", sent=False, lasting=lasting, advice=advice)
