@@ -81,6 +81,11 @@ def test_the_demo_needs_no_account_runs_the_jobs_and_agrees(shell: Shell) -> Non
     assert min(inserted, updated, deleted) > 0
 
 
+def test_the_smallest_demo_agrees_too(shell: Shell) -> None:
+    done = shell.say("demo", "--records", "4", "--seed", "7")
+    assert done.exit_code == 0, done.output
+
+
 def test_a_value_of_sell_that_was_altered_in_the_warehouse_is_a_difference(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
