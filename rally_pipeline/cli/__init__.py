@@ -39,6 +39,8 @@ def main() -> None:
     With an account:  set RALLY_API_URL and RALLY_API_KEY (a file .env works too), then
                       rally-pipeline sync rally && rally-pipeline verify
 
+    Settings are environment variables or lines of a file .env; docs/settings.md lists them all, with the folders.
+
     \b
     Exit codes: 0 all went well; 1 a run failed or the comparison found differences;
     2 something has to be changed by you first (the message says what).

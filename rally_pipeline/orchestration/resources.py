@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -47,5 +48,7 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from rally_pipeline.warehouse import Warehouse
 
         settings = load_settings(warehouse_url=self.url, warehouse_schema=self.db_schema)
-        with Warehouse.open(settings.warehouse, schema=settings.warehouse_schema) as warehouse:
+        with Warehouse.open(
+            settings.warehouse, schema=settings.warehouse_schema, clock=given_clock()
+        ) as warehouse:
             yield warehouse

@@ -158,6 +158,7 @@ class ChangeReader:
     def _ask(self, since: datetime, entity: Entity | None = None) -> ChangePage:
         """One page; of a single entity with a larger limit, where a tie group may not fit a page."""
         limit = self._policy.feed_limit
+        before = self._client.http.usage.requests
         try:
             for _ in range(_GARBLED_TRIES):
                 if entity is None:
@@ -175,6 +176,7 @@ class ChangeReader:
             ) from error
         self.tally.pages += 1
         self.tally.received += page.received
+        self.tally.hours[instant_text(since)[:13]].requests += self._client.http.usage.requests - before
         if page.unreadable and not page.entries:
             raise SnapshotRequired(
                 f"the feed answers with entries that cannot be read ({page.unreadable[0][1]})"

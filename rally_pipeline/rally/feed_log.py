@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from rally_pipeline.rally.client import ChangeEntry, ChangePage
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState
 from rally_pipeline.rally.marks import Hint, add_marks
+from rally_pipeline.rally.results import HourResult
 from rally_pipeline.rally.tables import changes
 from rally_pipeline.warehouse.values import instant_text, json_text, parse_instant
 
@@ -23,6 +24,32 @@ if TYPE_CHECKING:
 _COLUMNS = ("id", "changed_at", "entity_type", "entity_id", "action", "changed_by", "recorded_at")
 _ACTIONS = ("inserted", "updated", "deleted")
 LATENESS_SECONDS = (1, 5, 15, 30, 60, 120, 300, 900)
+
+
+@dataclass(slots=True)
+class HourTally:
+    """What one read did for the entries of one hour."""
+
+    recorded: int = 0
+    actions: Counter[str] = field(default_factory=Counter)
+    marked: int = 0
+    late_entries: int = 0
+    late_seconds: float = 0.0
+    requests: int = 0
+
+    def result(self, start: datetime) -> HourResult:
+        """The same for those who asked for the read."""
+        return HourResult(
+            start=start,
+            recorded=self.recorded,
+            inserted=self.actions["inserted"],
+            updated=self.actions["updated"],
+            deleted=self.actions["deleted"],
+            marked=self.marked,
+            late_entries=self.late_entries,
+            late_seconds=self.late_seconds,
+            requests=self.requests,
+        )
 
 
 @dataclass(slots=True)
@@ -43,11 +70,17 @@ class FeedTally:
     snapshot_required: str | None = None
     touched: set[str] = field(default_factory=set)
     """Hours (canonical text) that got new entries."""
+    hours: defaultdict[str, HourTally] = field(default_factory=lambda: defaultdict(HourTally))
+    """By hour (canonical text) of `changedAt`; a request counts for the hour from which on it asked."""
 
     def lateness_table(self) -> tuple[tuple[str, int], ...]:
         """Bounds of lateness that occurred, ascending, with the number of entries."""
         names = [f"up to {bound} s" for bound in LATENESS_SECONDS] + [f"over {LATENESS_SECONDS[-1]} s"]
         return tuple((names[place], self.lateness[place]) for place in sorted(self.lateness))
+
+    def hour_results(self) -> tuple[HourResult, ...]:
+        """The hours, the oldest first."""
+        return tuple(self.hours[hour].result(parse_instant(f"{hour}:00:00Z")) for hour in sorted(self.hours))
 
 
 class FeedLog:
@@ -79,9 +112,15 @@ class FeedLog:
                 hints.setdefault(entity, []).append(Hint(entry.entity_id, entry.action, entry.changed_at))
             tally.actions[entry.action] += 1
             tally.touched.add(entry.changed_at[:13])
+            hour = tally.hours[entry.changed_at[:13]]
+            hour.recorded += 1
+            hour.actions[entry.action] += 1
         tally.recorded += len(fresh)
         for entity, listed in hints.items():
             tally.marked += add_marks(tx, entity, listed, seen=answered)
+            # A record that several entries name counts once, in the hour of the last of them.
+            for changed_at in {hint.entity_id: hint.changed_at or "" for hint in listed}.values():
+                tally.hours[changed_at[:13]].marked += 1
 
     def note_lateness(self, state: FeedState, fresh: list[ChangeEntry]) -> None:
         """The monitor of `L`: how far behind the last closed read an entry is dated that it did not see."""
@@ -93,6 +132,9 @@ class FeedLog:
                 late = (read - parse_instant(entry.changed_at)).total_seconds()
                 self.tally.late_seconds = max(self.tally.late_seconds, late)
                 self.tally.lateness[bisect_left(LATENESS_SECONDS, late)] += 1
+                hour = self.tally.hours[entry.changed_at[:13]]
+                hour.late_entries += 1
+                hour.late_seconds = max(hour.late_seconds, late)
 
     def note_cut(self, page: ChangePage, *, floor: int, overlap: timedelta) -> None:
         """The monitor of `C`: a page below the floor must have held all that was there.

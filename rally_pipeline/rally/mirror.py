@@ -137,6 +137,7 @@ class RallyMirror:
                 cursor=datetime.fromisoformat(state.cursor or ""),
                 windows_closed=tally.windows_closed,
                 snapshot_required=tally.snapshot_required,
+                hours=tally.hour_results(),
                 cost=meter.cost(),
             )
 

@@ -71,6 +71,26 @@ class ExtractResult(Counted):
 
 
 @dataclass(frozen=True, slots=True)
+class HourResult(Counted):
+    """What one read of the change feed did for the entries of one hour."""
+
+    start: datetime
+    recorded: int = 0
+    """Entries that were new."""
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    marked: int = 0
+    """Records that got or renewed a mark; one that several hours name counts in the last of them."""
+    late_entries: int = 0
+    """Entries that appeared behind the read position."""
+    late_seconds: float = 0.0
+    """Greatest age of one of them."""
+    requests: int = 0
+    """Requests for pages of entries from a moment in this hour on."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChangesResult(Counted):
     """One read of the change feed."""
 
@@ -98,6 +118,8 @@ class ChangesResult(Counted):
     windows_closed: int
     snapshot_required: str | None
     """Why a full extract is needed before the mirror can be trusted again."""
+    hours: tuple[HourResult, ...]
+    """Hours that got entries or were asked for, the oldest first."""
     cost: Cost
 
     def counts(self) -> dict[str, int | float]:

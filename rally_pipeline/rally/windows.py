@@ -89,3 +89,11 @@ def find_gaps(tx: Transaction, since: datetime, through: datetime) -> list[tuple
         else:
             gaps.append((window, window + HOUR))
     return gaps
+
+
+def measure_window(tx: Transaction, window: datetime) -> tuple[int, datetime | None, datetime | None]:
+    """Entries recorded for one window, and the times of the first and of the last."""
+    moment = changes.c.changed_at
+    found = select(func.count(), func.min(moment), func.max(moment))
+    ((count, first, last),) = tx.rows(found.where(moment >= window, moment < window + HOUR))
+    return int(count), first, last

@@ -138,6 +138,15 @@ class Position:
 
 def rows_changed(numbers: Mapping[str, float]) -> bool:
     """Whether counts of a materialisation say that rows changed; True where they say nothing about it."""
-    verbs = ("inserted", "updated", "deleted", "upserted", "repaired", "changed", "rows_changed")
+    verbs = (
+        "inserted",
+        "updated",
+        "deleted",
+        "upserted",
+        "repaired",
+        "changed",
+        "rows_changed",
+        "run_recorded",
+    )
     found = [value for key, value in numbers.items() if key.rsplit("/", 1)[-1] in verbs]
     return not found or sum(found) > 0

@@ -346,28 +346,6 @@ def stored_companies(shell) -> int:
     return int(count)
 
 
-def test_demo_needs_no_account_and_agrees(shell):
-    done = shell.say("demo", "--records", "400", "--seed", "3")
-    assert done.exit_code == 0, done.output
-    assert "agree row by row" in done.stdout
-    assert "rally_contacts" in done.stdout
-    assert not (shell.home / "warehouse.db").exists()
-    assert (shell.home / "demo" / "warehouse.db").exists()
-
-
-def test_demo_fails_where_something_differs(shell, monkeypatch):
-    from rally_pipeline.cli import demo
-    from rally_pipeline.cli.demo import rally
-    from rally_pipeline.cli.demo.stage import DemoLine
-
-    monkeypatch.setattr(demo, "PARTS", ("rally_pipeline.cli.demo.rally",))
-    line = DemoLine("rally_contacts", 10, 10, 0, 0, 1, 1, 0.1, 2)
-    monkeypatch.setattr(rally, "perform", lambda stage: [line])
-    result = shell.say("demo", "--records", "10")
-    assert result.exit_code == 1
-    assert "2 rows differ" in one_line(result.stderr)
-
-
 @pytest.mark.parametrize("command", ["sandbox", "dev"])
 def test_a_port_in_use_is_a_mistake(shell, command):
     with socket.socket() as taken:

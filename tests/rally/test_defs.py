@@ -241,6 +241,110 @@ def test_a_range_is_one_run_with_a_count_for_each_window(yesterday):
     assert office.differences() == 0
 
 
+def test_each_window_of_a_run_shows_its_own_numbers_and_they_add_up(yesterday):
+    office = yesterday
+    office.fill()
+    first = hour_of(office.sandbox.clock.now())
+    for changes_of_the_hour in (5, 0, 9):
+        office.sandbox.clock.advance(3600)
+        office.rally.mutate(changes_of_the_hour)
+    office.sandbox.clock.advance(1800)
+    keys = [window_key(first + n * HOUR) for n in range(4)]
+    tags = {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[-1],
+    }
+    office.sandbox.log.clear()
+    assert office.run("rally_incremental", tags=tags).success
+    asked = sum(path == "/sync/changes" for path in office.requests())
+
+    windows = windows_of_the_last_run(office, len(keys))
+    assert list(windows) == keys
+    assert [windows[key]["rally/recorded"] for key in keys] == [0, 5, 0, 9]
+    assert [windows[key]["dagster/partition_row_count"] for key in keys] == [0, 5, 0, 9]
+    quiet = windows[keys[2]]
+    through = quiet.pop("rally/synced_through")
+    assert {window["rally/synced_through"] for window in windows.values() if window is not quiet} == {through}
+    assert {name: value for name, value in quiet.items() if name.startswith("rally/")} == {
+        "rally/recorded": 0,
+        "rally/inserted": 0,
+        "rally/updated": 0,
+        "rally/deleted": 0,
+        "rally/known": 0,
+        "rally/marked": 0,
+        "rally/late_entries": 0,
+        "rally/late_seconds": 0.0,
+        "rally/requests": 0,
+    }
+    busy = windows[keys[3]]
+    assert hour_of(datetime.fromtimestamp(busy["rally/first_entry"], UTC)) == first + 3 * HOUR
+    assert busy["rally/first_entry"] <= busy["rally/last_entry"]
+    totals = windows[keys[-1]]
+    assert (totals["rally/run_recorded"], totals["rally/run_windows"], totals["rally/run_requests"]) == (
+        14,
+        4,
+        asked,
+    )
+    assert_windows_add_up(windows)
+
+    assert office.run("rally_incremental", tags=tags).success
+    windows = windows_of_the_last_run(office, len(keys))
+    assert [windows[key]["rally/recorded"] for key in keys] == [0, 0, 0, 0]
+    assert [windows[key]["rally/known"] for key in keys] == [0, 5, 0, 9]
+    assert_windows_add_up(windows)
+
+
+def test_entries_of_another_hour_are_told_apart_from_the_window_that_was_asked_for(yesterday):
+    office = yesterday
+    office.fill()
+    start = hour_of(office.sandbox.clock.now()) + HOUR
+    office.sandbox.clock.set(start - timedelta(seconds=5))
+    office.rally.mutate(4)
+    office.sandbox.clock.set(start + timedelta(seconds=5))
+    office.rally.mutate(3)
+    assert office.run("rally_incremental", partition_key=window_key(start)).success
+    windows = windows_of_the_last_run(office, 1)
+    (shown,) = windows.values()
+    assert (shown["rally/recorded"], shown["rally/run_recorded"]) == (3, 7)
+    assert shown["rally/run_recorded_elsewhere"] == 4
+    assert_windows_add_up(windows)
+
+
+def windows_of_the_last_run(office: Office, count: int) -> dict[str, dict[str, Any]]:
+    """Metadata by partition, the oldest window first; totals of the run may stand with the last one only."""
+    records = office.instance.fetch_materializations(FEED, limit=count).records
+    found = {}
+    for record in records:
+        event = record.asset_materialization
+        assert event is not None
+        assert event.partition is not None
+        found[event.partition] = {name: value.value for name, value in event.metadata.items()}
+    last = max(found)
+    shared = {"dagster/table_name", "dagster/column_schema", "dagster/partition_row_count"}
+    for key, metadata in found.items():
+        totals = {name for name in metadata if name.startswith(("rally/run_", "rally/lag_", "dagster/"))}
+        assert (totals > shared) == (key == last)
+    return dict(sorted(found.items()))
+
+
+def assert_windows_add_up(windows: dict[str, dict[str, Any]]) -> None:
+    totals = windows[max(windows)]
+    for name in ("recorded", "marked", "late_entries"):
+        inside = sum(window[f"rally/{name}"] for window in windows.values())
+        assert inside + totals[f"rally/run_{name}_elsewhere"] == totals[f"rally/run_{name}"]
+    assert sum(window["rally/requests"] for window in windows.values()) == totals["rally/run_requests"]
+    assert (
+        max(window["rally/late_seconds"] for window in windows.values()) <= totals["rally/run_late_seconds"]
+    )
+    for window in windows.values():
+        actions = sum(window[f"rally/{action}"] for action in ("inserted", "updated", "deleted"))
+        assert window["rally/recorded"] == actions
+        assert window["rally/recorded"] + window["rally/known"] == window["dagster/partition_row_count"]
+        assert {"rally/first_entry", "rally/last_entry"} <= window.keys() or not window[
+            "dagster/partition_row_count"
+        ]
+
+
 def partition_counts(office: Office) -> dict[str, int]:
     found = {}
     for record in office.instance.fetch_materializations(FEED, limit=50).records:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rally_pipeline.orchestration import checks
+from rally_pipeline.orchestration.windows import hour_of, window_key
 from rally_pipeline.rally.defs import reports
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import FEED_STREAM
@@ -76,7 +77,10 @@ def test_a1_entries_that_come_later_than_half_the_overlap(make_sqlite_world: Mak
     assert sum(count for _, count in result.lateness) == 3
     report = reports.feed_report(world.mirror, result, None, overlap_seconds=120)
     assert failed(_passed(report)) == [reports.LATENESS]
-    assert report.metadata["rally/lateness"].value == {"up to 120 s": 3}
+    key = window_key(hour_of(world.sandbox.clock.now()))
+    shown = reports.window_metadata(world.mirror, result, [key])[key]
+    assert shown["rally/run_lateness"].value == {"up to 120 s": 3}
+    assert (shown["rally/late_entries"].value, shown["rally/run_late_entries"].value) == (3, 3)
 
 
 def test_a2_answers_that_are_staler_than_the_bound(make_sqlite_world: MakeWorld) -> None:

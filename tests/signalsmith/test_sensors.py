@@ -390,6 +390,7 @@ def test_a_position_survives_its_own_round_trip() -> None:
         ({}, True),
         ({"rally/pages": 3}, True),
         ({"rally/inserted": 0, "rally/updated": 0}, False),
+        ({"rally/inserted": 0, "rally/run_recorded": 4}, True),
         ({"x/deleted": 1}, True),
     ],
 )

@@ -2,61 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import datetime
-from math import ceil
-from typing import TYPE_CHECKING
 
-from rally_pipeline.cli.demo.stage import DemoLine, Stage
+from rally_pipeline.cli.demo.comparing import count_differences
+from rally_pipeline.cli.demo.stage import Stage, TableLine
+from rally_pipeline.cli.sync.rally import catch_up
 from rally_pipeline.cli.terminal import remarks
 from rally_pipeline.rally.entities import Entity
-
-if TYPE_CHECKING:
-    from rally_pipeline.rally.mirror import RallyMirror
 
 CHANGED_SHARE = 0.05
 LATE_SECONDS = 120.0
 LATE_SHARE = 0.05
 TIE_SHARE = 0.5
-PAGE = 1000
 
 
-@dataclass(slots=True)
-class _Account:
-    """What one table has seen and cost."""
-
-    actions: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
-    fewest: int = 0
-    seconds: float = 0.0
+def perform(stage: Stage) -> list[TableLine]:
+    """Mirror, change; the files' part changes the source once more, then catches up and compares."""
+    catch_up(stage.session)
+    _change(stage)
+    return []
 
 
-def perform(stage: Stage) -> list[DemoLine]:
-    """Mirror, change, catch up, compare."""
-    from rally_pipeline.rally.connection import open_mirror
-
-    accounts = {entity: _Account() for entity in Entity}
-    feed = _Account()
-    with open_mirror(stage.settings, clock=stage.clock, progress=stage.progress) as mirror:
-        for entity in Entity:
-            _extract(stage, mirror, entity, accounts[entity])
-        _change(stage)
-        _read_feed(stage, mirror, feed)
-        for entity in Entity:
-            _settle(stage, mirror, entity, accounts[entity])
-        return _compare(stage, mirror, accounts, feed)
-
-
-def _extract(stage: Stage, mirror: RallyMirror, entity: Entity, account: _Account) -> None:
-    begun = time.monotonic()
-    result = mirror.extract(entity)
-    stage.progress.finish(entity.stream)
-    account.actions["inserted"] += result.inserted
-    account.requests += result.cost.requests
-    account.fewest += max(1, ceil(result.received / PAGE))
-    account.seconds += time.monotonic() - begun
+def catch_up_with_late_entries(stage: Stage) -> None:
+    """Once at once, and once more when the late entries are visible."""
+    for wait in (0.0, LATE_SECONDS):
+        stage.clock.sleep(wait)
+        catch_up(stage.session)
 
 
 def _change(stage: Stage) -> None:
@@ -73,65 +45,42 @@ def _change(stage: Stage) -> None:
     remarks.print(f"The source changes: {told}; {LATE_SHARE:.0%} of them show up late in its feed")
 
 
-def _read_feed(stage: Stage, mirror: RallyMirror, account: _Account) -> None:
-    """Once at once, and once more when the late entries are visible."""
-    for wait in (0.0, LATE_SECONDS):
-        stage.clock.sleep(wait)
-        begun = time.monotonic()
-        result = mirror.read_changes()
-        account.actions["inserted"] += result.recorded
-        account.requests += result.cost.requests
-        account.fewest += max(1, ceil(result.recorded / PAGE))
-        account.seconds += time.monotonic() - begun
-    stage.progress.finish("rally.feed")
+def compare(stage: Stage) -> list[TableLine]:
+    """Every record of the tenant against its row, and the log of changes against the feed."""
+    from rally_pipeline.rally.defs.names import RECONCILE
 
-
-def _settle(stage: Stage, mirror: RallyMirror, entity: Entity, account: _Account) -> None:
-    begun = time.monotonic()
-    result = mirror.settle(entity)
-    stage.progress.finish(entity.stream)
-    account.actions.update(inserted=result.inserted, updated=result.updated, deleted=result.deleted)
-    account.requests += result.cost.requests
-    account.fewest += result.deleted + ceil((result.marks - result.deleted) / PAGE)
-    account.seconds += time.monotonic() - begun
-
-
-def _compare(
-    stage: Stage, mirror: RallyMirror, accounts: dict[Entity, _Account], feed: _Account
-) -> list[DemoLine]:
-    lines = []
-    rows = {table.table: table.rows for table in mirror.status().tables}
-    for entity, account in accounts.items():
-        found = mirror.verify(entity)
-        stage.progress.finish(f"{entity.stream}.verify")
-        # The source is quiet: what is known but not settled would be a difference too.
-        lines.append(
-            _line(entity.table_name, rows[entity.table_name], account, found.differences + found.in_flight)
-        )
-    recorded = mirror.status().changes_recorded
-    return [
-        *lines,
-        _line("rally_changes", recorded, feed, abs(_entries_since_base(stage, mirror) - recorded)),
-    ]
-
-
-def _entries_since_base(stage: Stage, mirror: RallyMirror) -> int:
-    """What the log must hold: entries of the source from the moment on that the full extract fixed."""
-    base = mirror.coverage().base
-    entries = stage.sandbox.rally.entries()
-    return sum(base is not None and datetime.fromisoformat(entry["changedAt"]) > base for entry in entries)
-
-
-def _line(table: str, rows: int, account: _Account, differences: int) -> DemoLine:
-    actions = account.actions
-    return DemoLine(
-        table,
-        rows,
-        actions["inserted"],
-        actions["updated"],
-        actions["deleted"],
-        account.requests,
-        account.fewest,
-        account.seconds,
-        differences,
+    stage.session.run(
+        RECONCILE, ops={f"reconcile_{entity}": {"config": {"heal": False}} for entity in Entity}
     )
+    lines = []
+    for entity in Entity:
+        records = {record["id"].lower(): record for record in stage.sandbox.rally.records(entity.value)}
+        differing = count_differences(records, stage.tables.read(entity.table_name))
+        lines.append(stage.line(entity.table_name, len(records), differing))
+    recorded = {
+        (
+            row["id"],
+            row["entity_type"],
+            row["entity_id"],
+            row["action"],
+            datetime.fromisoformat(row["changed_at"]),
+        )
+        for row in stage.tables.read("rally_changes").values()
+    }
+    entries = _entries_since_base(stage)
+    return [*lines, stage.line("rally_changes", len(entries), len(entries ^ recorded))]
+
+
+def _entries_since_base(stage: Stage) -> set[tuple[int, str, str, str, datetime]]:
+    """What the log must hold: entries of the source from the moment on that the full extract fixed."""
+    from rally_pipeline.rally.connection import open_mirror
+
+    with open_mirror(stage.session.settings) as mirror:
+        base = mirror.coverage().base
+    found = set()
+    for entry in stage.sandbox.rally.entries():
+        changed_at = datetime.fromisoformat(entry["changedAt"]).replace(microsecond=0)  # as the feed shows it
+        if base is not None and changed_at > base:
+            key = (entry["id"], entry["entityType"], entry["entityId"].lower(), entry["action"], changed_at)
+            found.add(key)
+    return found

@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from math import ceil
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping
+from typing import Any
 
-import msgspec
-
-from rally_pipeline.cli.demo.stage import DemoLine, Stage
+from rally_pipeline.cli.demo.comparing import count_differences
+from rally_pipeline.cli.demo.stage import Stage, TableLine
+from rally_pipeline.cli.sync.sell import catch_up
 from rally_pipeline.cli.terminal import remarks
 from rally_pipeline.sell.entities import Entity
-
-if TYPE_CHECKING:
-    from rally_pipeline.sell.mirror import SellMirror
 
 CHANGED_SHARE = 0.10
 FAILED_OBJECTS = 3
 DUPLICATE_SHARE = 0.05
-BOOKKEEPING = ("revision", "_synced_at")
 
 
-def perform(stage: Stage) -> list[DemoLine]:
-    """Drain, change, drain again, settle, compare."""
-    from rally_pipeline.sell.connection import open_mirror
-
-    # The demo's warehouse is a new one every time, and a device UUID belongs to one warehouse.
-    shutil.rmtree(stage.settings.home_path / "sell-devices", ignore_errors=True)
-    sell = stage.sandbox.sell
-    inserted = updated = deleted = requests = fewest = 0
-    begun = time.monotonic()
-    with open_mirror(stage.settings, clock=stage.clock, progress=stage.progress) as mirror:
-        for change in (False, True):
-            if change:
-                _change(stage)
-            drained = mirror.drain()
-            stage.progress.finish("sell.queue")
-            settled = list(mirror.settle(Entity).values())
-            tally = drained.tally
-            inserted += tally.inserted + sum(result.inserted for result in settled)
-            updated += tally.updated + sum(result.updated for result in settled)
-            deleted += tally.deleted + sum(result.deleted for result in settled)
-            requests += drained.cost.requests + sum(result.cost.requests for result in settled)
-            fewest += 2 * ceil(tally.items / sell.options.page_size) + 2
-        landed = mirror.landed_items()
-        lines = [_compare(stage, mirror, entity) for entity in Entity]
-    seconds = time.monotonic() - begun
-    queue = DemoLine("sell_queue_items", landed, inserted, updated, deleted, requests, fewest, seconds, 0)
-    return [queue, *lines]
+def perform(stage: Stage) -> list[TableLine]:
+    """Drain, change, drain again, compare."""
+    catch_up(stage.session)
+    _change(stage)
+    catch_up(stage.session)
+    truth = stage.sandbox.sell.truth()
+    return [_compare_queue(stage), *(_compare(stage, entity, truth) for entity in Entity)]
 
 
 def _change(stage: Stage) -> None:
@@ -71,23 +45,28 @@ def _change(stage: Stage) -> None:
     )
 
 
-def _compare(stage: Stage, mirror: SellMirror, entity: Entity) -> DemoLine:
-    """Every record of the account against the row that it should be, and rows without a record."""
-    from rally_pipeline.sell.records import decoder_of, read_record
-    from rally_pipeline.sell.tables import ENTITY_TABLES
+def _compare_queue(stage: Stage) -> TableLine:
+    """Objects whose state Sell believes delivered must have landed here, and nothing may be left in the queue."""
+    sync = stage.sandbox.sell.sync
+    landed = {(row["type"], row["id"]) for row in stage.tables.read("sell_queue_items").values()}
+    delivered, left = set(), 0
+    for device in sync.devices.values():
+        delivered |= device.memory.keys()
+        left += len(sync.pending(device))
+    differing = len(delivered - landed) + left + len(sync.unknown_keys)
+    return stage.line("sell_queue_items", len(delivered), differing)
 
-    decoder, table = decoder_of(entity), ENTITY_TABLES[entity]
-    compared = [name for name in decoder.columns[1:] if name not in BOOKKEEPING]
-    places = [decoder.columns.index(name) for name in compared]
-    expected = {}
-    for record in stage.sandbox.sell.truth().get(entity.value, []):
-        read = read_record(entity, msgspec.json.encode(record))
-        row = decoder.row(read, revision=None, synced_at="")
-        expected[read.key] = tuple(row[place] for place in places)
-    stored = mirror.read(
-        lambda tx: {key: row for page in tx.scan(table, compared) for key, row in page if row[-1] is None}
-    )
-    differing = sum(stored.get(key) != row for key, row in expected.items()) + len(
-        stored.keys() - expected.keys()
-    )
-    return DemoLine(entity.table_name, len(stored), 0, 0, 0, 0, 0, 0.0, differing)
+
+def _compare(stage: Stage, entity: Entity, truth: Mapping[str, list[dict[str, Any]]]) -> TableLine:
+    """Every record of the account against the row that it should be, and rows without a record."""
+    records = {_key(entity, record): record for record in truth.get(entity.value, [])}
+    rows = stage.tables.read(entity.table_name)
+    return stage.line(entity.table_name, len(records), count_differences(records, rows))
+
+
+def _key(entity: Entity, record: Mapping[str, Any]) -> Hashable:
+    """An associated contact has no id of its own: it is known by its deal and its contact."""
+    if entity is Entity.ASSOCIATED_CONTACTS:
+        return f"{record['deal_id']}:{record['contact_id']}"
+    key: Hashable = record["id"]
+    return key

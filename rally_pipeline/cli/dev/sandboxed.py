@@ -18,6 +18,7 @@ from rally_pipeline.cli.sandbox import READY
 from rally_pipeline.cli.sync import CATCH_UPS
 from rally_pipeline.cli.terminal import remarks
 from rally_pipeline.orchestration.windows import window_key
+from rally_pipeline.settings import Settings
 
 CHANGES_PER_MINUTE = 60
 FEED_DAYS = 3
@@ -81,14 +82,10 @@ def begin_home(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
         UserMistake: the folder was not made by us.
     """
     empty_own_folder(home, keep=KEPT)
-    marker = home / FEED_START
-    if not marker.exists():
-        day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=FEED_DAYS)
-        marker.write_text(window_key(day))
     environment = {
         **variables,
         **PACE,
-        "RALLY_FEED_START": marker.read_text().strip(),
+        "RALLY_FEED_START": feed_start(home),
         "RALLY_PIPELINE_HOME": str(home),
     }
     kept = home / "sandbox.env"
@@ -97,6 +94,20 @@ def begin_home(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
     kept.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     remarks.print(f"{SOURCING} set -a; . {shlex.quote(str(kept))}", markup=False, soft_wrap=True)
     return environment
+
+
+def sandbox_home(settings: Settings) -> Path:
+    """The home for services that work on the sandbox: apart from that of your accounts."""
+    return settings.home_path / "sandbox"
+
+
+def feed_start(home: Path) -> str:
+    """First hour of the feed's partitions; as long as the run history is kept, so is the grid that it refers to."""
+    marker = home / FEED_START
+    if not marker.exists():
+        day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=FEED_DAYS)
+        marker.write_text(window_key(day))
+    return marker.read_text().strip()
 
 
 def start_first_sync(stack: ExitStack, home: Path, environment: Mapping[str, str]) -> Child:

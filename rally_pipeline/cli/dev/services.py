@@ -13,7 +13,13 @@ from pathlib import Path
 
 from rally_pipeline.cli.dev.children import Child, start_child
 from rally_pipeline.cli.dev.health import is_alive
-from rally_pipeline.cli.dev.sandboxed import SandboxOptions, begin_home, start_first_sync, start_sandbox
+from rally_pipeline.cli.dev.sandboxed import (
+    SandboxOptions,
+    begin_home,
+    sandbox_home,
+    start_first_sync,
+    start_sandbox,
+)
 from rally_pipeline.cli.failures import CommandFailed, UserMistake
 from rally_pipeline.cli.stopping import stop_requests
 from rally_pipeline.cli.terminal import remarks
@@ -40,7 +46,7 @@ def run_services(
         CommandFailed: a service ended unexpectedly or did not come up.
     """
     _require_free(port)
-    home = settings.home_path / "sandbox" if sandbox is not None else settings.home_path
+    home = sandbox_home(settings) if sandbox is not None else settings.home_path
     storage = home / "dagster" if sandbox is not None else dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://{HOST}:{port}"
@@ -52,7 +58,7 @@ def run_services(
     }
     with ExitStack() as stack:
         stop = stack.enter_context(stop_requests())
-        stack.enter_context(_exclusive(home))
+        stack.enter_context(exclusive(home))
         children: list[Child] = []
         if sandbox is not None:
             child, variables = start_sandbox(stack, sandbox, environment)
@@ -80,13 +86,19 @@ def _require_free(port: int) -> None:
 
 
 @contextmanager
-def _exclusive(home: Path) -> Iterator[None]:
-    """Two sets of services on one home would run every schedule twice."""
+def exclusive(home: Path) -> Iterator[None]:
+    """Two sets of services on one home would run every schedule twice.
+
+    Raises:
+        UserMistake: another process has the home.
+    """
     with (home / "dev.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserMistake(f"another `rally-pipeline dev` is using {home}: stop it first") from None
+            raise UserMistake(
+                f"another `rally-pipeline dev` is using {home}: stop it first (or wait for the end of the demo)"
+            ) from None
         yield
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from rally_pipeline.orchestration import checks, metadata, policy
+from rally_pipeline.orchestration import checks, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.orchestration.windows import HOUR, hour_of, hourly_partition, window_key
@@ -116,7 +116,7 @@ def feed_asset(settings: Settings) -> dg.AssetsDefinition:
         with clear_failures(), rally.mirror(warehouse, context.log) as mirror:
             result = mirror.read_changes(first_unread(window.start, mirror.coverage()), window.end)
             _refuse_incomplete(result)
-            entries = reports.entries_of(mirror, context.partition_keys)
+            windows = reports.window_metadata(mirror, result, context.partition_keys)
             report = reports.feed_report(
                 mirror, result, warehouse.db_schema, overlap_seconds=rally.overlap_seconds
             )
@@ -124,8 +124,8 @@ def feed_asset(settings: Settings) -> dg.AssetsDefinition:
             f"windows {window_key(window.start)} to {window_key(window.end - HOUR)}: {result.recorded} new of"
             f" {result.received} entries, {result.marked} objects marked, {result.cost.requests} requests"
         )
-        for key, count in entries.items():
-            context.add_asset_metadata(metadata.partition_row_count(count), partition_key=key)
+        for key, shown in windows.items():
+            context.add_asset_metadata(shown, partition_key=key)
         return report
 
     return changes

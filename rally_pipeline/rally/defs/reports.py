@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from rally_pipeline.rally.entities import Entity
 
 if TYPE_CHECKING:
     from rally_pipeline.rally.mirror import RallyMirror
-    from rally_pipeline.rally.results import ChangesResult, Coverage, ExtractResult, SettleResult
+    from rally_pipeline.rally.results import ChangesResult, Coverage, ExtractResult, HourResult, SettleResult
     from rally_pipeline.warehouse import Transaction
 
 COVERAGE = "coverage_without_gaps"
@@ -179,28 +180,88 @@ def reconciled(repaired: int, left: int, key: Sequence[str]) -> dg.AssetCheckEva
 def feed_report(
     mirror: RallyMirror, result: ChangesResult, schema: str | None, *, overlap_seconds: int
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster cannot read the parameter
-    """The materialisation of the feed's log."""
+    """What every window of a run shares: the table and the checks. Numbers are in `window_metadata`."""
     from rally_pipeline.rally.feed_state import FEED_STREAM
     from rally_pipeline.rally.tables import changes
 
-    coverage = mirror.coverage()
     with mirror.warehouse.reading() as transaction:
-        rows = transaction.count(changes)
         one_writer = checks.one_writer(transaction, FEED_STREAM, FEED)
     return dg.MaterializeResult(
-        metadata={
-            **metadata.row_count(rows),
-            **metadata.table(changes, schema=schema),
-            **_lag_metadata(coverage),
-            **metadata.numbers("rally", result.counts()),
-            "rally/lateness": dg.MetadataValue.json(dict(result.lateness)),
-        },
+        metadata=metadata.table(changes, schema=schema),
         check_results=[
-            *_feed_checks(result, coverage, overlap_seconds),
+            *_feed_checks(result, mirror.coverage(), overlap_seconds),
             one_writer,
             _capacity(result, mirror.policy.feed_capacity_floor),
         ],
     )
+
+
+def window_metadata(
+    mirror: RallyMirror, result: ChangesResult, keys: Sequence[str]
+) -> dict[str, metadata.Metadata]:
+    """What is shown of each window of a run, by partition key; the totals (`rally/run_…`) with the last one.
+
+    `recorded`, `marked`, `late_entries` and `requests` of all windows, with what the run recorded of hours that are not
+    its own (late entries of the hour before, for instance), add up to the totals.
+    """
+    from rally_pipeline.rally.windows import measure_window
+
+    found: dict[str, metadata.Metadata] = {}
+    through = mirror.coverage().through
+    with mirror.warehouse.reading() as transaction:
+        for key, part in _by_window(result, keys).items():
+            entries, first, last = measure_window(transaction, part.start)
+            found[key] = {
+                **metadata.partition_row_count(entries),
+                **metadata.numbers("rally", {**part.counts(), "known": entries - part.recorded}),
+                **metadata.instant("rally/first_entry", first),
+                **metadata.instant("rally/last_entry", last),
+                # How far the window was known to be complete when it was shown last.
+                **metadata.instant("rally/synced_through", through),
+            }
+    found[max(keys)] |= _run_metadata(mirror, result, keys)
+    return found
+
+
+def _by_window(result: ChangesResult, keys: Sequence[str]) -> dict[str, HourResult]:
+    """Each window's part of the run. A request for no single window counts for the nearest or the first one."""
+    from rally_pipeline.rally.results import HourResult
+
+    known = {part.start: part for part in result.hours}
+    starts = {key: window_start(key) for key in sorted(keys)}
+    first, last = min(starts.values()), max(starts.values())
+    requests = Counter({first: result.cost.requests})
+    for part in result.hours:
+        requests[first] -= part.requests
+        requests[min(max(part.start, first), last)] += part.requests
+    return {
+        key: replace(known.get(start, HourResult(start)), requests=requests[start])
+        for key, start in starts.items()
+    }
+
+
+def _run_metadata(mirror: RallyMirror, result: ChangesResult, keys: Sequence[str]) -> metadata.Metadata:
+    """What is true of the run as a whole, or of the log at its end."""
+    from rally_pipeline.rally.tables import changes
+
+    own = {window_start(key) for key in keys}
+    others = [part for part in result.hours if part.start not in own]
+    totals = {
+        **result.counts(),
+        "windows": len(own),
+        "late_entries": sum(part.late_entries for part in result.hours),
+        "recorded_elsewhere": sum(part.recorded for part in others),
+        "marked_elsewhere": sum(part.marked for part in others),
+        "late_entries_elsewhere": sum(part.late_entries for part in others),
+    }
+    with mirror.warehouse.reading() as transaction:
+        rows = transaction.count(changes)
+    return {
+        **metadata.row_count(rows),
+        **_lag_metadata(mirror.coverage()),
+        **metadata.numbers("rally", {f"run_{name}": value for name, value in totals.items()}),
+        "rally/run_lateness": dg.MetadataValue.json(dict(result.lateness)),
+    }
 
 
 def _capacity(result: ChangesResult, floor: int) -> dg.AssetCheckResult:
@@ -215,14 +276,6 @@ def _capacity(result: ChangesResult, floor: int) -> dg.AssetCheckResult:
         else None,
         metadata={"largest_page": result.capacity, "relied_on": floor, "cut_at": result.cut_at},
     )
-
-
-def entries_of(mirror: RallyMirror, keys: Sequence[str]) -> dict[str, int]:
-    """Entries recorded in each window, by partition key."""
-    from rally_pipeline.rally.windows import count_entries
-
-    with mirror.warehouse.reading() as transaction:
-        return {key: count_entries(transaction, window_start(key)) for key in keys}
 
 
 def _table_metadata(entity: Entity, table: TableReport, schema: str | None) -> metadata.Metadata:

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.settings import DeleteMode, Settings, load_settings
 
@@ -93,12 +94,15 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         settings = self.settings(warehouse)
         if self._client is None:
-            self._client = connect(settings, **_tick_bounds()) if tick else connect(settings)
+            self._client = (
+                connect(settings, **_tick_bounds()) if tick else connect(settings, clock=given_clock())
+            )
         with self._open(settings) as opened:
             yield RallyMirror(
                 opened,
                 self._client,
                 MirrorPolicy.of(settings),
+                clock=given_clock(),
                 progress=step_progress(log) if log is not None else no_progress,
                 patience_seconds=0.0 if tick else PATIENCE_SECONDS,
             )
@@ -111,7 +115,9 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         try:
             if self._warehouse is None:
-                self._warehouse = Warehouse.open(settings.warehouse, schema=settings.warehouse_schema)
+                self._warehouse = Warehouse.open(
+                    settings.warehouse, schema=settings.warehouse_schema, clock=given_clock()
+                )
                 self._warehouse.create_tables(metadata)
             yield self._warehouse
         except BaseException:

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.settings import DeleteMode, Settings, load_settings
 
@@ -79,10 +80,14 @@ class SellResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         settings = self.settings(warehouse)
         if self._client is None:
-            self._client = connect(settings)
+            self._client = connect(settings, clock=given_clock())
         progress = step_progress(log) if log is not None else no_progress
         with open_mirror(
-            settings, client=self._client, progress=progress, patience_seconds=PATIENCE_SECONDS
+            settings,
+            client=self._client,
+            progress=progress,
+            clock=given_clock(),
+            patience_seconds=PATIENCE_SECONDS,
         ) as mirror:
             yield mirror
 

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from rally_pipeline.http.retry import RetryPolicy
         from rally_pipeline.signalsmith.client import connect
 
-        settings = self.settings()
+        settings, clock = self.settings(), given_clock()
         client = (
-            connect(settings, retry=RetryPolicy(total_seconds=_TICK_SECONDS)) if tick else connect(settings)
+            connect(settings, clock=clock, retry=RetryPolicy(total_seconds=_TICK_SECONDS))
+            if tick
+            else connect(settings, clock=clock)
         )
         try:
             yield client
@@ -86,7 +89,7 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from rally_pipeline.signalsmith.runs import SyncRunner
 
         with self.client() as client, warehouse.open() as opened:
-            yield SyncRunner(opened, client, notice=notice)
+            yield SyncRunner(opened, client, clock=given_clock(), notice=notice)
 
     @contextmanager
     def refresh(self, warehouse: WarehouseResource, *, tick: bool = False) -> "Iterator[CatalogRefresh]":
@@ -94,7 +97,7 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from rally_pipeline.signalsmith.refresh import CatalogRefresh
 
         with self.client(tick=tick) as client, warehouse.open() as opened:
-            yield CatalogRefresh(self.settings(warehouse), client, opened)
+            yield CatalogRefresh(self.settings(warehouse), client, opened, given_clock())
 
     @contextmanager
     def history(self, warehouse: WarehouseResource) -> "Iterator[RunHistory]":

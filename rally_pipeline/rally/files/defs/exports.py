@@ -9,6 +9,7 @@ from pydantic import Field
 from rally_pipeline.orchestration import metadata, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.rally.defs.names import mirror_key
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
@@ -101,10 +102,12 @@ def _run(
         keep_days=config.keep_days,
         accept_shortfall=config.accept_shortfall,
     )
-    client = connect(rally.settings(warehouse))
+    client = connect(rally.settings(warehouse), clock=given_clock())
     try:
         with warehouse.open() as opened:
-            exporter = Exporter(opened, client, export_policy, progress=step_progress(log))
+            exporter = Exporter(
+                opened, client, export_policy, clock=given_clock(), progress=step_progress(log)
+            )
             return exporter.export(entity, folder, ExportFormat(config.format))
     finally:
         client.http.close()

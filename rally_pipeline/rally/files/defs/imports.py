@@ -12,6 +12,7 @@ from pydantic import Field
 from rally_pipeline.orchestration import metadata, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.rally.defs.names import mirror_key
 from rally_pipeline.rally.defs.resource import RallyResource
@@ -121,7 +122,7 @@ def _run(
         check_links=config.check_links,
         guard_formulas=config.guard_formulas,
     )
-    client = connect(settings)
+    client = connect(settings, clock=given_clock())
     try:
         with Warehouse.open(
             settings.warehouse, schema=settings.warehouse_schema, home=settings.home_path
@@ -130,6 +131,7 @@ def _run(
                 opened,
                 client,
                 import_policy,
+                clock=given_clock(),
                 progress=step_progress(log),
                 patience_seconds=PATIENCE_SECONDS,
             )
