@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ SETTLED_SECONDS = 2.1
 """Times at the source are whole seconds: after this the last change is over."""
 PACE = {"RALLY_FEED_OVERLAP_SECONDS": "10", "RALLY_STALENESS_SECONDS": "1"}
 DATABASES = ("sqlite", "postgresql")
-_folders = 0
+_schemas = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,12 +81,12 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def warehouse_variables(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+def warehouse_variables(database: str, request: pytest.FixtureRequest) -> dict[str, str]:
     """Where an empty warehouse is; the default for SQLite."""
     if database == "sqlite":
         return {}
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    schema = f"outside_{abs(hash(tmp_path))}"
+    schema = f"outside_{next(_schemas)}"
     with server.connect() as connection:
         connection.execute(f"CREATE SCHEMA {schema}")
     return {"WAREHOUSE_URL": server.url(), "WAREHOUSE_SCHEMA": schema}

@@ -44,7 +44,7 @@ def test_every_command_explains_itself_and_none_is_missing_from_the_readme(tmp_p
         (("sync", "sell"), {}, "SELL_ACCESS_TOKEN"),
         (("sync", "rally"), {"RALLY_API_URL": "ftp://x", "RALLY_API_KEY": "rk_k"}, "RALLY_API_URL"),
         (("import", "contacts", "nowhere.csv"), "source", "nowhere.csv"),
-        (("sync", "rally"), "unreachable", "127.0.0.1"),
+        (("sync", "rally"), "unreachable", "RALLY_API_URL"),
         (("sync", "nonsense"), {}, "nonsense"),
     ],
     ids=["nothing set", "Sell is not set", "no URL", "no file", "nobody listens", "no such system"],
@@ -56,14 +56,14 @@ def test_a_mistake_is_one_clear_line(
     if isinstance(variables, str):
         settings = {"RALLY_API_URL": "http://127.0.0.1:9/api/v1", "RALLY_API_KEY": "rk_test_key_of_nobody"}
     ended = Home(tmp_path, settings).run(*arguments, code=None, seconds=400)
-    assert ended.code == (1 if variables == "unreachable" else 2), str(ended)
-    assert named in ended.err, str(ended)
+    assert ended.code == 2, str(ended)
+    assert named in ended.last_line, str(ended)
 
 
 def test_a_refused_key_is_one_clear_line_that_does_not_show_it(place: Place) -> None:
     wrong = "rk_live_that_is_not_the_key_0123456789"
     ended = place.home.run("sync", "rally", code=2, RALLY_API_KEY=wrong)
-    assert "key was refused" in ended.last_line, str(ended)
+    assert "RALLY_API_KEY" in ended.last_line, str(ended)
     assert wrong not in ended.said
 
 
@@ -102,21 +102,22 @@ def test_a_file_is_imported_once_and_comes_back_by_the_feed(place: Place, tmp_pa
     place.require_equal("rally")
 
 
-@pytest.mark.parametrize("file_format", ["csv", "xlsx"])
-def test_an_export_holds_every_record(file_format: str, place: Place) -> None:
+def test_an_export_holds_every_record(place: Place) -> None:
     place.home.run("sync", "rally")
     count = len(place.source.truth("rally", "companies"))
-    ended = place.home.run("export", "companies", "--format", file_format, "--json")
-    assert json.loads(ended.out)["rows"] == count
-    (path,) = (place.home.path / "exports").glob(f"**/*.{file_format}")
-    if file_format == "csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            assert len(list(csv.reader(file))) == count + 1
+    for file_format in ("csv", "xlsx"):
+        ended = place.home.run("export", "companies", "--format", file_format, "--json")
+        assert json.loads(ended.out)["rows"] == count
+        (path,) = (place.home.path / "exports").glob(f"**/*.{file_format}")
+        assert path.stat().st_size > 1000
+        if file_format == "csv":
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                assert len(list(csv.reader(file))) == count + 1
 
 
 def test_a_template_names_the_columns(place: Place) -> None:
     ended = place.home.run("template", "contacts")
-    path = Path(ended.out.strip())
+    path = place.home.folder / ended.out.strip()
     assert path.read_text(encoding="utf-8-sig").startswith("first_name,last_name,email")
 
 

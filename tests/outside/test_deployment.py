@@ -75,13 +75,9 @@ def test_a_backfill_while_the_sensor_works_loses_and_doubles_nothing(make_place:
 def test_a_run_whose_process_is_killed_ends_within_its_bound_and_later_ones_go_on(
     make_place: MakePlace, dice: random.Random
 ) -> None:
-    place = make_place("--records", "400", **deployed_variables(), RALLY_AUTOSTART="false")
-    place.home.run("sync", "rally", "sell")
-    place.home.variables["RALLY_AUTOSTART"] = "true"
-    place.source.fault("stall", seconds=2.0, times=None, api="rally", path="/contacts")
-    import shutil
-
-    shutil.rmtree(place.home.path / "dagster")
+    place = make_place("--records", "400", **deployed_variables())
+    place.home.run("sync", "rally", "sell", DAGSTER_HOME=str(place.home.folder / "by-hand"))
+    place.source.fault("stall", parameters={"seconds": 2.0}, times=None, api="rally", path="/contacts")
     with running_services(place.home, place.home.folder) as services:
         dagster = services.dagster
         run_id = dagster.launch("rally_full_extract", **{"dagster/max_runtime": str(RUNTIME_SECONDS)})
