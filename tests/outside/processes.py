@@ -134,10 +134,11 @@ class Home:
         return [secret for secret in found if len(secret) >= 8]
 
     def start(self, program: str, *arguments: str, cwd: Path | None = None, **more: str) -> Running:
-        """Start one of the installed programs."""
+        """Start a program that is installed beside Python, or one of the system."""
         self._number += 1
         out, err = (self.folder / f"{self._number:03}-{arguments[0]}.{kind}" for kind in ("out", "err"))
-        command = [str(PROGRAMS / program), *arguments]
+        installed = PROGRAMS / program
+        command = [str(installed) if installed.exists() else program, *arguments]
         with out.open("wb") as to_out, err.open("wb") as to_err:
             process = subprocess.Popen(
                 command,

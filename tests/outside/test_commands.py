@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,24 @@ def test_a_read_only_home_asks_but_never_writes(make_place: MakePlace) -> None:
     ended = place.home.run("sync", "sell", code=None, RALLY_PIPELINE_READ_ONLY="true")
     assert ended.code in (0, 2), str(ended)
     assert place.source.do("sell", "report")["sessions"] == 0
+
+
+def test_a_warehouse_that_was_restored_from_a_backup_goes_on_after_it_was_said(
+    place: Place, tmp_path: Path
+) -> None:
+    place.home.run("sync", "rally", "sell")
+    if place.home.variables.get("WAREHOUSE_URL"):
+        pytest.skip("a backup of a server's database is the server's affair; the upgrade's tests restore one")
+    kept = tmp_path / "backup.db"
+    shutil.copyfile(place.home.path / "warehouse.db", kept)
+    for system in ("rally", "sell"):
+        place.source.change(40, system)
+    place.settle()
+    place.home.run("sync", "rally", "sell")
+    for old in place.home.path.glob("warehouse.db-*"):
+        old.unlink()
+    shutil.copyfile(kept, place.home.path / "warehouse.db")
+    place.home.run("restored", code=2)  # a question, and nobody to answer it
+    place.home.run("restored", "--yes")
+    place.home.run("sync", "rally", "sell", seconds=300)
+    place.require_equal()
