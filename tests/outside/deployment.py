@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.outside.processes import ROOT, Home, Running, cleared, free_port, wait_for
+from tests.outside.processes import ROOT, Home, Running, cleared, free_port, is_listening, wait_for
 from tests.outside.source import OPENER
 
 UP_SECONDS = 180
@@ -45,6 +45,7 @@ query($id: ID!) {
   logsForRun(runId: $id) { ... on EventConnection { events { ... on MessageEvent { message } } } }
 }"""
 SLOTS = "{ instance { concurrencyLimits { concurrencyKey claimedSlots { runId } pendingSteps { runId } } } }"
+JOBS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name jobs { name } } } } }"
 LOCATIONS = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
 
 
@@ -67,9 +68,10 @@ class Dagster:
         return found["data"]
 
     def is_up(self) -> bool:
-        """Whether the code location is loaded."""
+        """Whether the code location is there, under its one name, with its jobs."""
         entries = self.ask(LOCATIONS)["workspaceOrError"].get("locationEntries", [])
-        return [(entry["name"], entry["loadStatus"]) for entry in entries] == [(LOCATION, "LOADED")]
+        loaded = [(entry["name"], entry["loadStatus"]) for entry in entries] == [(LOCATION, "LOADED")]
+        return loaded and bool(self.ask(JOBS)["repositoriesOrError"].get("nodes"))
 
     def runs(self, *statuses: str, job: str | None = None, **tags: str) -> list[dict[str, Any]]:
         """Runs in these states, the newest first."""
@@ -89,7 +91,9 @@ class Dagster:
 
     def launch(self, job: str, **tags: str) -> str:
         """Launch a job as the UI does; returns the run's id."""
-        where = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "jobName": job}
+        (found,) = self.ask(JOBS)["repositoriesOrError"]["nodes"]
+        assert job in {known["name"] for known in found["jobs"]}, found
+        where = {"repositoryLocationName": LOCATION, "repositoryName": found["name"], "jobName": job}
         given = [{"key": key, "value": value} for key, value in tags.items()]
         params = {"selector": where, "runConfigData": {}, "executionMetadata": {"tags": given}}
         found = self.ask(LAUNCH, params=params)["launchRun"]
@@ -187,7 +191,8 @@ def running_services(home: Home, folder: Path) -> Iterator[Services]:
     (folder / "workspace.yaml").write_text(f"load_from:\n  - grpc_server: {{{server}}}\n")
     migrated = home.start("dagster", "instance", "migrate", DAGSTER_HOME=str(dagster_home)).wait()
     assert migrated.code == 0, str(migrated)
-    services.start("code-server")
+    code = services.start("code-server")
+    wait_for("the code server", lambda: is_listening(services.code_port), seconds=UP_SECONDS, by=code)
     services.start("webserver")
     wait_for("the code location", services.dagster.is_up, seconds=UP_SECONDS, by=services.dagster.running)
     services.start("daemon")

@@ -24,9 +24,13 @@ MONITORED_SECONDS = RUNTIME_SECONDS + 30 + 60 + 60
 OPEN = ("STARTED", "STARTING", "CANCELING")
 
 
-def mirrored(services: Services) -> bool:
-    """Whether a run of the feed has succeeded."""
-    return bool(services.dagster.runs("SUCCESS", job="rally_incremental"))
+def wait_for_mirror(services: Services) -> None:
+    """Until the sensor has had everything read once; after that it waits for changes."""
+    daemon = services.running["daemon"]
+    done = {"job": "rally_full_extract"}
+    wait_for(
+        "a first mirror", lambda: services.dagster.runs("SUCCESS", **done), seconds=RUN_SECONDS, by=daemon
+    )
 
 
 def require_equal_soon(place: Place, services: Services, *systems: str, seconds: float = RUN_SECONDS) -> None:
@@ -55,7 +59,7 @@ def test_a_backfill_while_the_sensor_works_loses_and_doubles_nothing(make_place:
     place = make_place("--records", "400", "--changes-per-minute", "120", **deployed_variables())
     with running_services(place.home, place.home.folder) as services:
         dagster = services.dagster
-        wait_for("a first mirror", lambda: mirrored(services), seconds=RUN_SECONDS, by=dagster.running)
+        wait_for_mirror(services)
         backfill = dagster.backfill("rally_feed/changes", hours_before_now(WINDOWS))
         tag = {"dagster/backfill": backfill}
 
@@ -102,7 +106,7 @@ def test_services_that_are_killed_and_started_again_go_on(
     place = make_place("--records", "400", **deployed_variables())
     with running_services(place.home, place.home.folder) as services:
         for _time in range(8 if long_form else 1):
-            wait_for("a first mirror", lambda: mirrored(services), seconds=RUN_SECONDS)
+            wait_for_mirror(services)
             place.source.change(60)
             time.sleep(dice.random() * 8)
             for name in victims:
@@ -121,7 +125,7 @@ def test_a_sync_by_hand_beside_the_services_does_no_harm(make_place: MakePlace) 
     place = make_place("--records", "300", **deployed_variables())
     with running_services(place.home, place.home.folder) as services:
         home = {"DAGSTER_HOME": str(services.dagster_home)}
-        wait_for("a first mirror", lambda: mirrored(services), seconds=RUN_SECONDS)
+        wait_for_mirror(services)
         for _time in range(2):
             place.source.change(30)
             place.home.run("sync", "rally", code=None, seconds=RUN_SECONDS, **home)
