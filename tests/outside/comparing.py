@@ -29,8 +29,15 @@ class Tables:
         self._schema = schema
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """All rows of a table."""
-        return self.ask(f"SELECT * FROM {self.name(table)}")
+        """All rows of a table; none where nothing has been mirrored into it yet."""
+        return self.ask(f"SELECT * FROM {self.name(table)}") if self._has(table) else []
+
+    def _has(self, table: str) -> bool:
+        if self._url.startswith("sqlite:///"):
+            return bool(self.ask(f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"))
+        return bool(
+            self.ask(f"SELECT 1 FROM pg_tables WHERE schemaname = '{self._schema}' AND tablename = '{table}'")
+        )
 
     def name(self, table: str) -> str:
         return f'"{self._schema}"."{table}"' if self._schema else f'"{table}"'

@@ -31,6 +31,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=None, help="Where the dice begin; printed with every test.")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of what only the long form plays."""
+    config.addinivalue_line("markers", "night(ids): with --long only; with ids, only those cases of the test")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The short form plays each promise once on each database, but not each pair of everything."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if _is_of_the_night(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _is_of_the_night(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("night")
+    return marker is not None and (not marker.args or item.name.partition("[")[2].strip("]") in marker.args)
+
+
 @pytest.fixture
 def long_form(request: pytest.FixtureRequest) -> bool:
     """Whether there is a night's time."""

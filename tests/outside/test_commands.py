@@ -61,6 +61,7 @@ def test_a_mistake_is_one_clear_line(
     assert named in ended.last_line, str(ended)
 
 
+@pytest.mark.night("postgresql")
 def test_a_refused_key_is_one_clear_line_that_does_not_show_it(place: Place) -> None:
     wrong = "rk_live_that_is_not_the_key_0123456789"
     ended = place.home.run("sync", "rally", code=2, RALLY_API_KEY=wrong)
@@ -116,6 +117,7 @@ def test_an_export_holds_every_record(place: Place) -> None:
                 assert len(list(csv.reader(file))) == count + 1
 
 
+@pytest.mark.night("postgresql")
 def test_a_template_names_the_columns(place: Place) -> None:
     ended = place.home.run("template", "contacts")
     path = place.home.folder / ended.out.strip()
@@ -154,6 +156,7 @@ def test_the_doctor_finds_nothing_wrong_where_all_is_well(place: Place) -> None:
         assert word in ended.out.upper(), str(ended)
 
 
+@pytest.mark.night("postgresql")
 def test_the_doctor_says_what_to_do_about_a_wrong_key(place: Place) -> None:
     wrong = "rk_live_that_is_not_the_key_0123456789"
     ended = place.home.run("doctor", code=1, RALLY_API_KEY=wrong)
@@ -218,6 +221,7 @@ def test_a_group_of_entries_larger_than_a_page_is_covered_by_one_extract(tmp_pat
         assert rally_differences(truth, tables_of(home)) == []
 
 
+@pytest.mark.night("sqlite")
 def test_a_read_only_home_asks_but_never_writes(make_place: MakePlace) -> None:
     place = make_place("--records", "60")
     ended = place.home.run("sync", "sell", code=None, RALLY_PIPELINE_READ_ONLY="true")

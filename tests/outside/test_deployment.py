@@ -76,6 +76,7 @@ def test_a_backfill_while_the_sensor_works_loses_and_doubles_nothing(make_place:
         assert len(ids) == len(set(ids))
 
 
+@pytest.mark.night("postgresql")
 def test_a_run_whose_process_is_killed_ends_within_its_bound_and_later_ones_go_on(
     make_place: MakePlace, dice: random.Random
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_run_whose_process_is_killed_ends_within_its_bound_and_later_ones_go_o
         wait_for("free pools", lambda: run_id not in dagster.claimed(), seconds=MONITORED_SECONDS)
 
 
+@pytest.mark.night("sqlite-both", "postgresql-daemon")
 @pytest.mark.parametrize("victims", [("daemon",), ("daemon", "code-server")], ids=["daemon", "both"])
 def test_services_that_are_killed_and_started_again_go_on(
     victims: tuple[str, ...], make_place: MakePlace, dice: random.Random, long_form: bool
@@ -121,6 +123,7 @@ def test_services_that_are_killed_and_started_again_go_on(
         assert dagster.claimed() == set()
 
 
+@pytest.mark.night("sqlite")
 def test_a_sync_by_hand_beside_the_services_does_no_harm(make_place: MakePlace) -> None:
     place = make_place("--records", "300", **deployed_variables())
     with running_services(place.home, place.home.folder) as services:

@@ -47,7 +47,7 @@ def test_a_sync_killed_at_any_moment_is_followed_by_one_that_goes_on_at_once(
 ) -> None:
     place = make_place("--records", "600", "--seed", str(dice.randrange(1000)))
     usual = place.home.run("sync", system, seconds=SYNC_SECONDS).seconds
-    for _round in range(20 if long_form else 3):
+    for _round in range(20 if long_form else 2):
         place.source.change(60, system)
         for _kill in range(dice.randint(1, 2)):
             running = place.home.begin("sync", system)
@@ -62,6 +62,7 @@ def test_a_sync_killed_at_any_moment_is_followed_by_one_that_goes_on_at_once(
     assert taken_slots(place) == 0
 
 
+@pytest.mark.night("postgresql-rally", "sqlite-sell")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_first_sync_that_is_killed_does_not_begin_anew(
     system: str, make_place: MakePlace, dice: random.Random
@@ -93,6 +94,7 @@ def dagster_rows(place: Place, file: str, statement: str) -> list[dict]:
     return Tables(f"sqlite:///{place.home.path / 'dagster' / 'history' / file}").ask(statement)
 
 
+@pytest.mark.night("postgresql-SIGTERM", "sqlite-SIGINT")
 @pytest.mark.parametrize(
     ("system", "number"), [("rally", signal.SIGTERM), ("sell", signal.SIGINT)], ids=["SIGTERM", "SIGINT"]
 )
@@ -172,12 +174,11 @@ def test_a_connection_that_drops_in_a_sell_page_does_not_hold_up_later_syncs(mak
     place.require_equal("sell")
 
 
+@pytest.mark.night
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_source_that_fails_for_a_while_is_one_clear_line_and_then_forgotten(
-    system: str, make_place: MakePlace, long_form: bool
+    system: str, make_place: MakePlace
 ) -> None:
-    if not long_form:
-        pytest.skip("of the long form: it is asked again for minutes")
     place = make_place("--records", "100")
     place.source.fault("status_503", api=system, times=None, after=4)
     running: Running = place.home.begin("sync", system)
