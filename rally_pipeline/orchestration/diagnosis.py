@@ -31,6 +31,10 @@ _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
 """By name, so that a room is not imported for the sake of its errors. Their texts are clear lines already."""
 
 
+_SURROUNDINGS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY")
+"""What SQLite says about disk, rights and neighbours; anything else is a defect."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """`line` is fit for a terminal; `mistake`: a setting or the surroundings must be changed by a person first;
@@ -49,7 +53,12 @@ def diagnose(error: BaseException) -> Diagnosis | None:
         known = _ROOM_ERRORS.get(f"{kind.__module__}.{kind.__qualname__}")
         if known is not None:
             return Diagnosis(str(error), *known)
-    return _diagnose_api(error) or _diagnose_warehouse(error) or _diagnose_system(error)
+    return (
+        _diagnose_api(error)
+        or _diagnose_warehouse(error)
+        or _diagnose_storage(error)
+        or _diagnose_system(error)
+    )
 
 
 def _diagnose_api(error: BaseException) -> Diagnosis | None:
@@ -92,6 +101,15 @@ def _diagnose_warehouse(error: BaseException) -> Diagnosis | None:
     if isinstance(error, errors.WarehouseError):
         return Diagnosis(str(error), mistake=True, repeatable=error.repeatable)
     return None
+
+
+def _diagnose_storage(error: BaseException) -> Diagnosis | None:
+    """Dagster's own database: errors of the warehouse were translated where they arose."""
+    from rally_pipeline.warehouse import diagnosis
+
+    code = getattr(diagnosis.driver_error(error), "sqlite_errorname", "")
+    found = diagnosis.diagnose(error, "Dagster's storage") if code.startswith(_SURROUNDINGS) else None
+    return None if found is None else Diagnosis(str(found), mistake=True, repeatable=found.repeatable)
 
 
 def _diagnose_system(error: BaseException) -> Diagnosis | None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from rally_pipeline.http import errors
 from rally_pipeline.orchestration.diagnosis import diagnose
@@ -85,6 +86,25 @@ def test_an_error_becomes_one_line_that_says_whose_move_it_is(error, mistake, re
     assert (diagnosis.mistake, diagnosis.repeatable) == (mistake, repeatable)
     assert words in diagnosis.line
     assert "\n" not in diagnosis.line
+
+
+def test_what_sqlite_says_of_disk_and_rights_under_dagsters_storage_is_one_line(tmp_path):
+    """Any error of a database that the warehouse did not translate is one of Dagster's own storage."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'runs.db'}")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+        connection.exec_driver_sql("PRAGMA max_page_count = 3")
+        with pytest.raises(sa.exc.OperationalError) as full:
+            connection.execute(sa.text("INSERT INTO t VALUES (zeroblob(100000))"))
+        with pytest.raises(sa.exc.OperationalError) as defect:
+            connection.exec_driver_sql("SELECT * FROM no_such_table")
+    found = diagnose(full.value)
+    assert found is not None
+    assert found.mistake
+    assert (
+        found.line == "Dagster's storage cannot grow: the disk (or quota) is full; free space and run again"
+    )
+    assert diagnose(defect.value) is None
 
 
 def test_a_defect_keeps_its_traceback():
