@@ -52,7 +52,8 @@ class RequestCursor:
         if request != self.request or not self.retry_at:
             return None
         until = datetime.fromisoformat(self.retry_at)
-        return until if now < until else None
+        # A longer pause than any is left from before this machine's clock was set back.
+        return until if timedelta(0) < until - now <= LONGEST_PAUSE else None
 
     def asked(self, request: str, now: datetime, *, interval_seconds: float) -> RequestCursor:
         """The cursor after asking for `request` at `now`; the pause doubles with each attempt."""

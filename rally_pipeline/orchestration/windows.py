@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
+READ_ON_TAG = "rally/read_on"
+"""Of runs that are asked for because something is new: they read from the log's end to the source's present, whatever
+their windows are. Which windows there are is decided by this machine's clock, which may be wrong."""
 
 
 class Hours(dg.HourlyPartitionsDefinition):
@@ -74,6 +77,11 @@ class WindowRange:
     def tags(self) -> dict[str, str]:
         """Run tags that make one run materialise every hour of the range."""
         return {RANGE_START_TAG: window_key(self.first), RANGE_END_TAG: window_key(self.last)}
+
+    @property
+    def tags_to_read_on(self) -> dict[str, str]:
+        """The same for a run that reads what is new."""
+        return {**self.tags, READ_ON_TAG: "true"}
 
     def __str__(self) -> str:
         first, last = window_key(self.first), window_key(self.last)

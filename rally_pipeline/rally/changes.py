@@ -18,16 +18,17 @@ from rally_pipeline.rally.client import ChangeEntry, ChangePage, RallyClient
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_log import FeedLog, FeedTally
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState, require_snapshot, required
+from rally_pipeline.rally.groups import LargeGroups, ReadFrom
 from rally_pipeline.rally.invariants import check_cursor, check_marked, check_step
 from rally_pipeline.rally.policy import MirrorPolicy
-from rally_pipeline.rally.retention import FeedChecks, SnapshotRequired
+from rally_pipeline.rally.retention import FeedChecks, GroupTooLarge, SnapshotRequired
 from rally_pipeline.rally.tables import changes
 from rally_pipeline.rally.windows import close_windows
 from rally_pipeline.warehouse.values import instant_text, parse_instant
 
 if TYPE_CHECKING:
     from rally_pipeline.rally.mirror import Progress
-    from rally_pipeline.warehouse import Lease, Warehouse
+    from rally_pipeline.warehouse import Lease, Transaction, Warehouse
 
 _LIMIT_FACTOR = 10
 _GARBLED_TRIES = 3
@@ -54,27 +55,31 @@ class ChangeReader:
         self.tally = FeedTally()
         self._log = FeedLog(self.tally)
         self._checks = FeedChecks(warehouse, client, policy)
+        self._groups = LargeGroups(warehouse, client, policy, self._ask)
         self._clock_compared = False
-        self._proven_group: str | None = None
-        """Time of the last group that was proven whole although its page was full."""
 
     # ------------------------------------------------------------------ the main read: cursor to now
 
     def read_on(self, *, base: datetime | None = None) -> FeedState:
-        """Read from the cursor to the present and move the cursor. `base` begins the log where there is none."""
+        """Read from the cursor to the present and move the cursor. `base` begins the log where there is none.
+
+        Where only a full extract helps, the tally says why.
+        """
         state = self._open(base)
         try:
             self._read_pages(state)
+            self._close(state)
+        except GroupTooLarge as group:
+            self._hold(state, group)
         except SnapshotRequired as reason:
             self._give_up(state, str(reason))
-            return state
-        self._close(state)
         return state
 
     def _open(self, base: datetime | None) -> FeedState:
         with self._warehouse.reading() as tx:
             state = FeedState.load(tx)
-        started = self._started(state)
+        # Of an answer of this very process: whether a stored time is old, only a clock could tell that may be wrong.
+        started = self._client.server_floor()
         if state.cursor is None:
             # The first read of a log without a snapshot: complete from `base` on, or from now on.
             first = min(base or started, started) - self._policy.overlap
@@ -89,18 +94,6 @@ class ChangeReader:
                 state.store(tx)
         return state
 
-    def _started(self, state: FeedState) -> datetime:
-        """A lower bound of the server's time before the first request of this read.
-
-        The time of an earlier run's last answer is one, and costs no request; asked anew only where it is old.
-        """
-        if state.server_time is None or self._client.has_server_time:
-            return self._client.server_floor()
-        stored = parse_instant(state.server_time)
-        age = self._client.clock.now() - stored
-        fresh = timedelta(seconds=max(60, 2 * self._policy.overlap_seconds))
-        return stored if timedelta(0) <= age <= fresh else self._client.server_floor()
-
     def _read_pages(self, state: FeedState) -> None:
         self._checks.check_age(state)
         while True:
@@ -110,12 +103,22 @@ class ChangeReader:
                 continue
             self._checks.check_known(state, page)
             self._log.note_cut(page, floor=self._policy.feed_capacity_floor, overlap=self._policy.overlap)
-            kept = self._kept(state, page, position)
+            try:
+                kept = self._kept(state, page, position)
+            except ReadFrom as further:
+                self._go_on_from(state, further)
+                continue
             ends = not _has_news(page.entries, position) and not _has_news(kept, position)
             self._record(state, page, kept, ends=ends)
             self._progress(FEED_STREAM, self.tally.received, None)
             if ends:
                 return
+
+    @staticmethod
+    def _go_on_from(state: FeedState, further: ReadFrom) -> None:
+        state.position = further.position
+        if further.skipped and state.base is not None:
+            state.base = max(state.base, further.position)
 
     def _begin_again(self, state: FeedState, page: ChangePage) -> bool:
         """Whether the server's clock was set back: then the read starts from what it may have stamped since.
@@ -133,6 +136,7 @@ class ChangeReader:
         unread = self._time_since_last_read(state)
         if unread is None:
             raise SnapshotRequired("the server's clock was set back, and nobody can tell when")
+        self._groups.trusts_extracts = False
         state.read_started = min(required(state.read_started), instant_text(stamped))
         state.position = min(required(state.position), instant_text(stamped - unread - self._policy.overlap))
         return True
@@ -177,10 +181,6 @@ class ChangeReader:
         self.tally.pages += 1
         self.tally.received += page.received
         self.tally.hours[instant_text(since)[:13]].requests += self._client.http.usage.requests - before
-        if page.unreadable and not page.entries:
-            raise SnapshotRequired(
-                f"the feed answers with entries that cannot be read ({page.unreadable[0][1]})"
-            )
         return page
 
     def _ask_for_more(self, since: datetime, limit: int, entity: Entity) -> ChangePage:
@@ -192,50 +192,21 @@ class ChangeReader:
     def _kept(self, state: FeedState, page: ChangePage, position: str) -> list[ChangeEntry]:
         """The entries that may be stepped over: all but a trailing group that the page's end may have cut."""
         entries = page.entries
+        may_be_cut = page.received >= max(self._policy.feed_capacity_floor, state.capacity)
         if not entries:
+            if page.unreadable and may_be_cut:
+                raise SnapshotRequired(
+                    f"the feed answers with entries that cannot be read ({page.unreadable[0][1]})"
+                )
             return []
         last = entries[-1].changed_at
         before = [entry for entry in entries if entry.changed_at < last]
         if before and before[-1].changed_at > position:
             return before
         # The last group is the only news. A page below what the server is known to return was not cut inside it.
-        if page.received < max(self._policy.feed_capacity_floor, state.capacity):
+        if not may_be_cut:
             return entries
-        return self._whole_group(page, parse_instant(position), last)
-
-    def _whole_group(self, page: ChangePage, position: datetime, last: str) -> list[ChangeEntry]:
-        """A page full of one time. Prove that it is not cut, or fetch the rest of the group.
-
-        A page that only repeats the group at `position` (inclusive or finer comparing servers do that) hides what
-        comes later: then the next group is fetched as well, or the read could never pass this one.
-        """
-        earlier = position - self._policy.overlap
-        if self._ask(earlier).received > page.received:
-            self._proven_group = last
-            return page.entries
-        found, reach = page.entries, []
-        for entity in Entity:
-            part = self._ask(position, entity)
-            beyond = [entry.changed_at for entry in part.entries if entry.changed_at > last]
-            full = part.received >= page.received
-            if full and not beyond and self._ask(earlier, entity).received <= part.received:
-                raise SnapshotRequired(
-                    f"more {entity.value} changed at {last[:19]} UTC than a feed page can hold"
-                    f" ({part.received} entries), so some cannot be read"
-                )
-            if full and beyond:
-                # The group at the end of a full page may be cut, so this entity is known up to the one before.
-                reach.append(max((time for time in beyond if time < beyond[-1]), default=last))
-            found = _union(found, part.entries)
-        until = last
-        if last <= instant_text(position):
-            until = min((entry.changed_at for entry in found if entry.changed_at > last), default=last)
-            if until > min(reach, default=until):
-                raise SnapshotRequired(
-                    f"more changed at {last[:19]} UTC than the feed lets anybody step over"
-                )
-        self._proven_group = until
-        return [entry for entry in found if entry.changed_at <= until]
+        return self._groups.read(page, parse_instant(position), last)
 
     # ------------------------------------------------------------------ a window behind the cursor
 
@@ -257,7 +228,14 @@ class ChangeReader:
             position = required(state.position)
             page = self._ask(parse_instant(position))
             met.update(entry.id for entry in page.entries)
-            kept = self._kept(state, page, position)
+            try:
+                kept = self._kept(state, page, position)
+            except ReadFrom as further:
+                self._go_on_from(state, further)
+                continue
+            except GroupTooLarge as group:
+                self._demand(FeedState(), group, store=False)
+                raise SnapshotRequired(str(group)) from group
             ends = not _has_news(page.entries, position) and not _has_news(kept, position)
             self._record(state, page, kept, ends=ends, store=False)
             if ends or required(state.position) >= until:
@@ -294,25 +272,55 @@ class ChangeReader:
                 kept,
                 required(state.position),
                 whole_below=max(self._policy.feed_capacity_floor, state.capacity),
-                proven=self._proven_group,
+                proven=self._groups.proven,
             )
-            self._log.park(tx, page.unreadable)
-            fresh = self._log.insert(tx, kept, page.answered)
-            self._log.mark(tx, fresh, page.answered)
-            check_marked(tx, fresh, page.answered)
-            self._log.note_lateness(state, fresh)
-            reason = self._checks.find_restart(tx, state, fresh) if fresh and store else None
+            self._log.park(tx, page.unreadable, page.answered)
+            reason = self._insert(tx, state, kept, page.answered, store=store)
             if kept and not ends:
                 state.position = kept[-1].changed_at
             state.capacity = max(state.capacity, page.received)
-            if fresh:
-                lowest = min(entry.id for entry in fresh)
-                state.lowest_id = lowest if state.lowest_id is None else min(state.lowest_id, lowest)
             if store:
                 state.server_time = instant_text(self._client.server_floor())
+                unread = self._groups.unread
+                if unread is not None and required(state.base) < unread <= state.server_time:
+                    # The log lacks a part of that group, so it is complete from behind it on.
+                    state.base = unread
                 state.store(tx)
         if reason:
             raise SnapshotRequired(reason)
+
+    def _insert(
+        self, tx: Transaction, state: FeedState, kept: list[ChangeEntry], answered: datetime, *, store: bool
+    ) -> str | None:
+        """Write and mark what is new; returns why the ids say that the source was restored, or None."""
+        fresh = self._log.insert(tx, kept, answered)
+        self._log.mark(tx, fresh, answered)
+        check_marked(tx, fresh, answered)
+        self._log.note_lateness(state, fresh)
+        if not fresh:
+            return None
+        reason = self._checks.find_restart(tx, state, fresh) if store else None
+        lowest = min(entry.id for entry in fresh)
+        state.lowest_id = lowest if state.lowest_id is None else min(state.lowest_id, lowest)
+        return reason
+
+    def _hold(self, state: FeedState, group: GroupTooLarge) -> None:
+        """Keep what came of the group and end the read in front of it; the cursor stays, so nothing is behind it."""
+        state.read_started = state.position = state.opened_at = None
+        reason = self._demand(state, group, store=True)
+        self.tally.snapshot_required = str(group)
+        if reason:
+            self._give_up(state, reason)
+
+    def _demand(self, state: FeedState, group: GroupTooLarge, *, store: bool) -> str | None:
+        """One transaction: the entries that came, their marks, and the full extracts that have to cover the others."""
+        with self._warehouse.transaction("rally.feed.group", self._lease) as tx:
+            reason = self._insert(tx, state, group.entries, self._client.server_ceiling(), store=store)
+            held = state if store else FeedState.load(tx)
+            held.groups[group.at] = instant_text(group.since)
+            held.store(tx)
+            require_snapshot(tx, str(group), since=group.since, entities=group.entities)
+        return reason
 
     def _close(self, state: FeedState) -> None:
         """Move the cursor (never back), close the windows that it passed."""
@@ -323,6 +331,7 @@ class ChangeReader:
         state.last_read = instant_text(started)
         state.last_opened_at = state.opened_at
         state.read_started = state.position = state.opened_at = None
+        state.groups = {at: since for at, since in state.groups.items() if at > state.cursor}
         with self._warehouse.transaction("rally.feed.close", self._lease) as tx:
             check_cursor(tx, state.cursor, self._policy.overlap)
             state.store(tx)
@@ -346,10 +355,3 @@ class ChangeReader:
 
 def _has_news(entries: list[ChangeEntry], position: str) -> bool:
     return bool(entries) and entries[-1].changed_at > position
-
-
-def _union(first: list[ChangeEntry], second: list[ChangeEntry]) -> list[ChangeEntry]:
-    found = {
-        (entry.id, entry.changed_at, entry.entity_id, entry.action): entry for entry in (*first, *second)
-    }
-    return sorted(found.values(), key=lambda entry: (entry.changed_at, entry.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -49,7 +49,13 @@ class _EntryFields(msgspec.Struct, gc=False):
     changedBy: str | None = None  # noqa: N815
 
 
+class _EntryName(msgspec.Struct, gc=False):
+    entityType: str  # noqa: N815 (names of the API)
+    entityId: str  # noqa: N815
+
+
 _read_entry = msgspec.json.Decoder(_EntryFields).decode
+_read_entry_name = msgspec.json.Decoder(_EntryName).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +285,33 @@ def _entry_of(raw: msgspec.Raw) -> ChangeEntry:
         clean_text(fields.entityType),
         clean_text(fields.entityId),
         clean_text(fields.action),
-        instant_text(fields.changedAt),
+        _changed_at(fields.changedAt),
         None if fields.changedBy is None else clean_text(fields.changedBy),
     )
 
 
+def named_by(raw: bytes) -> tuple[str, str] | None:
+    """Type and id of the object that an unreadable entry names all the same, or None."""
+    try:
+        name = _read_entry_name(raw)
+        quote_segment(clean_text(name.entityId))
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return clean_text(name.entityType), clean_text(name.entityId)
+
+
+def _changed_at(text: str) -> str:
+    """The canonical text of an entry's time; "never" with an offset that leaves the years 1 to 9999 is their end."""
+    try:
+        return instant_text(text)
+    except ValueError:
+        ends = {1: datetime.min.replace(tzinfo=UTC), 9999: datetime.max.replace(tzinfo=UTC)}
+        end = ends.get(datetime.fromisoformat(text).year)
+        if end is None or "\0" in text:
+            raise
+        return instant_text(end)
+
+
 def _since(moment: datetime) -> str:
     """ISO 8601 in UTC with `Z`; a fraction only where there is one, since a coarse server may refuse it."""
-    if moment.microsecond:
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.replace(tzinfo=None).isoformat()}Z"

@@ -19,7 +19,7 @@ from sqlalchemy import delete, select
 from rally_pipeline.rally import marks
 from rally_pipeline.rally.client import ListPage, RallyClient
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.feed_state import ensure_base, lift_requirement
+from rally_pipeline.rally.feed_state import ensure_base, lift_requirement, pull_back_requirement, requirements
 from rally_pipeline.rally.invariants import OpenMarks, PassCoverage, check_base, check_resumable
 from rally_pipeline.rally.marks import Hint
 from rally_pipeline.rally.page_rows import PageRows, without_repeats
@@ -153,9 +153,13 @@ class Extract:
         )
 
     def _stored_pass(self) -> _Pass | None:
+        """The pass that was interrupted; None also where it began too early for what a full extract is required for."""
         with self._warehouse.reading() as tx:
             stored = (tx.state(self._entity.stream) or {}).get("pass")
-        return _Pass.from_dict(stored) if stored else None
+            required = requirements(tx).get(self._entity.singular)
+        found = _Pass.from_dict(stored) if stored else None
+        too_early = found is not None and required is not None and found.started < required.since
+        return None if too_early else found
 
     def _begin(self) -> _Pass:
         """Fix the feed's base and the generation before the first list request (SN5)."""
@@ -163,6 +167,8 @@ class Extract:
         ensure_base(self._warehouse, started, self._policy, now=self._client.clock.now())
         with self._warehouse.transaction(f"{self._entity.stream}.begin", self._lease) as tx:
             check_base(tx, self._client.server_ceiling(), self._policy.overlap)
+            bound = self._policy.longest_demand
+            pull_back_requirement(tx, self._entity, started=started, bound=bound)
             stored = tx.state(self._entity.stream) or {}
             current = _Pass(stored.get("generation", 0) + 1, started)
             tx.execute(delete(extract_pages).where(extract_pages.c.entity_type == self._entity.singular))

@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from rally_pipeline.rally.client import ChangeEntry, ChangePage
+from sqlalchemy import select
+
+from rally_pipeline.rally.client import ChangeEntry, ChangePage, named_by
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState
 from rally_pipeline.rally.marks import Hint, add_marks
 from rally_pipeline.rally.results import HourResult
 from rally_pipeline.rally.tables import changes
+from rally_pipeline.warehouse.tables import quarantine
 from rally_pipeline.warehouse.values import instant_text, json_text, parse_instant
 
 if TYPE_CHECKING:
@@ -156,7 +159,19 @@ class FeedLog:
         tx.quarantine(FEED_STREAM, f"entry:{entry.id}", what, json_text(asdict(entry)))
         self.tally.parked += 1
 
-    def park(self, tx: Transaction, unreadable: Sequence[tuple[bytes, str]]) -> None:
-        for raw, reason in unreadable:
-            tx.quarantine(FEED_STREAM, f"hash:{blake2b(raw, digest_size=16).hexdigest()}", reason, raw)
+    def park(self, tx: Transaction, unreadable: Sequence[tuple[bytes, str]], answered: datetime) -> None:
+        """Keep unreadable entries for a person, each once; an object that one names is looked at all the same."""
+        kept = {
+            f"hash:{blake2b(raw, digest_size=16).hexdigest()}": (raw, reason) for raw, reason in unreadable
+        }
+        known = select(quarantine.c.key).where(
+            quarantine.c.source == FEED_STREAM, quarantine.c.key.in_(list(kept))
+        )
+        for key in kept.keys() - {row[0] for row in (tx.rows(known) if kept else [])}:
+            raw, reason = kept[key]
+            tx.quarantine(FEED_STREAM, key, reason, raw)
             self.tally.parked += 1
+            name = named_by(raw)
+            entity = Entity.of_singular(name[0]) if name is not None else None
+            if name is not None and entity is not None:
+                self.tally.marked += add_marks(tx, entity, [Hint(name[1], "updated")], seen=answered)

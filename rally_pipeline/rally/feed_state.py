@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rally_pipeline.rally.entities import Entity
@@ -45,6 +46,8 @@ class FeedState:
     """The local clock when the read in progress began; only differences of it mean anything."""
     last_opened_at: str | None = None
     """The local clock when the read began that fixed the cursor."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Groups of equal times that no page can hold -> a full extract that begins then covers what nobody can read."""
 
     @staticmethod
     def load(tx: Transaction) -> FeedState:
@@ -91,16 +94,43 @@ def _is_later(cursor: str | None, base: datetime) -> bool:
     return cursor is None or parse_instant(cursor) > base + _CLOCK_JITTER
 
 
-def require_snapshot(tx: Transaction, reason: str, *, since: datetime) -> None:
-    """Note that only a full extract of every entity, begun after `since`, makes the mirror trustworthy again."""
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Why a full extract of an entity is required, and from when on (server time) it may begin to count."""
+
+    reason: str
+    since: datetime
+
+
+def require_snapshot(
+    tx: Transaction, reason: str, *, since: datetime, entities: Iterable[Entity] = tuple(Entity)
+) -> None:
+    """Note that only a full extract of the entities, begun after `since`, makes the mirror trustworthy again.
+
+    The latest `since` wins: one extract then answers every demand.
+    """
     insert = postgresql.insert if tx.connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(extract_required)
+    new, later = statement.excluded, statement.excluded.since >= extract_required.c.since
     statement = statement.on_conflict_do_update(
         index_elements=[extract_required.c.entity_type],
-        set_={"reason": statement.excluded.reason, "since": statement.excluded.since},
+        set_={
+            "reason": case((later, new.reason), else_=extract_required.c.reason),
+            "since": case((later, new.since), else_=extract_required.c.since),
+        },
     )
-    rows = [{"entity_type": entity.singular, "reason": reason, "since": since} for entity in Entity]
-    tx.connection.execute(statement, rows)
+    rows = [{"entity_type": entity.singular, "reason": reason, "since": since} for entity in entities]
+    if rows:
+        tx.connection.execute(statement, rows)
+
+
+def pull_back_requirement(tx: Transaction, entity: Entity, *, started: datetime, bound: timedelta) -> None:
+    """A demand dated further ahead than `bound` is of a server clock that was set back since: it counts from now on."""
+    tx.execute(
+        update(extract_required)
+        .where(extract_required.c.entity_type == entity.singular, extract_required.c.since > started + bound)
+        .values(since=started)
+    )
 
 
 def lift_requirement(tx: Transaction, entity: Entity, *, started: datetime) -> None:
@@ -112,7 +142,8 @@ def lift_requirement(tx: Transaction, entity: Entity, *, started: datetime) -> N
     )
 
 
-def requirements(tx: Transaction) -> dict[str, str]:
-    """Entity type -> why a full extract of it is required."""
-    rows = tx.rows(select(extract_required.c.entity_type, extract_required.c.reason))
-    return {str(row[0]): str(row[1]) for row in rows}
+def requirements(tx: Transaction) -> dict[str, Requirement]:
+    """Entity type -> why a full extract of it is required, and since when."""
+    columns = extract_required.c
+    rows = tx.rows(select(columns.entity_type, columns.reason, columns.since))
+    return {kind: Requirement(reason, since) for kind, reason, since in rows}

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,6 +49,9 @@ _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
 _COARSENESS = timedelta(seconds=1)
 """Of the server's timestamps."""
+_OLDEST_DATE = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=365)
+_FARTHEST_AHEAD = timedelta(days=1)
+"""What is dated later says nothing about how fresh an answer is."""
 _read_head = msgspec.json.Decoder(Head).decode
 
 
@@ -190,12 +193,14 @@ class Settler:
 
     def _look_by_pages(self, due: list[Mark]) -> set[str]:
         """Settle what list pages show; returns the ids."""
-        wanted = {mark.entity_id: mark for mark in due if mark.changed_at is not None and mark.attempts == 0}
-        times = [mark.changed_at for mark in wanted.values() if mark.changed_at is not None]
+        dated = {mark.entity_id: mark.changed_at for mark in due if mark.changed_at and mark.attempts == 0}
+        # "Never" in the feed of a system that counts from the year 1 would have the whole list read.
+        dated = {entity_id: time for entity_id, time in dated.items() if time >= _OLDEST_DATE}
+        wanted = {mark.entity_id: mark for mark in due if mark.entity_id in dated}
         shown: set[str] = set()
         if len(wanted) < self._policy.list_look_minimum:
             return shown
-        since = min(times) - self._policy.overlap
+        since = min(dated.values()) - self._policy.overlap
         # Deleted objects are not expected on a page; if one is there all the same, its mark is settled too.
         expected = {mark.entity_id for mark in wanted.values() if mark.reason != "deleted"}
         offset, largest, poor = 0, self._known_page_size(), 0
@@ -343,18 +348,20 @@ class Settler:
             if mark.entity_id not in left
         }
         updated = check_settled(tx, self._entity, found=found, equal_content=equal)
-        self._note_behind(shown, updated)
+        self._note_behind(shown, updated, begun)
         for mark in shown:
             if mark.entity_id in older:
                 self._postpone(tx, mark)
         cleared = [(mark.entity_id, mark.mark) for mark in shown if mark.entity_id not in older]
         self._tally.settled += marks.clear_marks(tx, self._entity, cleared)
 
-    def _note_behind(self, shown: Sequence[Mark], updated: Mapping[str, datetime]) -> None:
+    def _note_behind(self, shown: Sequence[Mark], updated: Mapping[str, datetime], begun: datetime) -> None:
         """The monitor of `V`: a settled look shows a record no older than the entry that named it."""
         for mark in shown:
             seen = updated.get(mark.entity_id)
-            if mark.changed_at is not None and seen is not None and seen < mark.changed_at - _COARSENESS:
+            if mark.changed_at is None or seen is None or mark.changed_at - begun > _FARTHEST_AHEAD:
+                continue
+            if mark.changed_at - seen > _COARSENESS:
                 self._tally.behind += 1
 
     def _write_some(

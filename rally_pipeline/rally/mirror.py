@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.garbage import searched_rarely
-from rally_pipeline.http.errors import Rejected
 from rally_pipeline.rally import deletes, marks
 from rally_pipeline.rally.changes import ChangeReader
 from rally_pipeline.rally.client import RallyClient
@@ -24,6 +23,7 @@ from rally_pipeline.rally.extract import Extract, is_filled
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState, requirements
 from rally_pipeline.rally.looks import Settler
 from rally_pipeline.rally.policy import MirrorPolicy
+from rally_pipeline.rally.poll import Poll
 from rally_pipeline.rally.results import (
     ChangePoll,
     ChangesResult,
@@ -32,6 +32,7 @@ from rally_pipeline.rally.results import (
     ExtractResult,
     MirrorStatus,
     ReplayResult,
+    RequiredExtract,
     SettleResult,
     TableStatus,
 )
@@ -104,9 +105,10 @@ class RallyMirror:
 
     @searched_rarely()
     def read_changes(self, start: datetime | None = None, end: datetime | None = None) -> ChangesResult:
-        """Make the log complete for the half-open window; without one, from the cursor to now.
+        """Make the log complete from the cursor to the present, and the part of the half-open window behind the cursor.
 
-        A window that reaches beyond the cursor is read from the cursor on, so no gap can arise.
+        Which windows are asked for rests on the clock of this machine, which may be hours behind; so what is new is
+        read whatever the window is, and no gap can arise.
 
         Raises:
             SnapshotRequired: a window behind the cursor is older than what the feed still has.
@@ -118,8 +120,7 @@ class RallyMirror:
             cursor = datetime.fromisoformat(state.cursor) if state.cursor else None
             if start is not None and end is not None and cursor is not None and start < cursor:
                 reader.read_window(start, min(end, cursor))
-            if end is None or cursor is None or end > cursor:
-                state = reader.read_on(base=start)
+            state = reader.read_on(base=start)
             tally = reader.tally
             return ChangesResult(
                 pages=tally.pages,
@@ -142,36 +143,30 @@ class RallyMirror:
             )
 
     def poll(self) -> ChangePoll:
-        """Look for new entries with one request; nothing is recorded. No request before the first extract.
+        """Look for new entries; nothing is recorded. No request before the first extract, one where nothing is new."""
+        return Poll(self.warehouse, self.client, self.policy).look()
 
-        A feed that refuses the cursor's time gives the running hour without entries: it has to be read.
+    def server_now(self) -> datetime:
+        """The server's time, at most two seconds behind; one request where no answer has told it yet."""
+        return self.client.server_floor()
+
+    def guess_server_time(self) -> datetime:
+        """The server's time as far as it is known without a request: for figures, never for decisions.
+
+        Of the local clock only how much of it has passed counts.
         """
-        meter = Meter(self.client, self._clock)
-        state = self._feed_state()
-        since = state.position or state.cursor
-        if since is None:
-            return ChangePoll(0, (), None, False, None, meter.cost())
-        try:
-            page = self.client.changes(datetime.fromisoformat(since), limit=self.policy.feed_limit)
-        except Rejected:
-            # The feed may no longer reach back so far. A read finds out, and asks for a full extract then.
-            hour = floor_hour(self._clock.now())
-            return ChangePoll(0, (hour,), hour, True, datetime.fromisoformat(since), meter.cost())
-        ids = [entry.id for entry in page.entries]
-        known: set[int] = set()
+        if self.client.has_server_time:
+            return self.client.server_floor()
         with self.warehouse.reading() as tx:
-            for first in range(0, len(ids), 500):
-                statement = select(changes.c.id).where(changes.c.id.in_(ids[first : first + 500]))
-                known.update(row[0] for row in tx.rows(statement))
-        new = [datetime.fromisoformat(entry.changed_at) for entry in page.entries if entry.id not in known]
-        return ChangePoll(
-            entries=len(new),
-            windows=tuple(sorted({floor_hour(moment) for moment in new})),
-            latest=max(new, default=None),
-            truncated=page.received >= self.policy.feed_limit,
-            cursor=datetime.fromisoformat(since),
-            cost=meter.cost(),
-        )
+            return self._guess_server_time(FeedState.load(tx))
+
+    def _guess_server_time(self, state: FeedState) -> datetime:
+        now = self._clock.now()
+        if state.last_opened_at is None or state.cursor is None:
+            return now
+        cursor = datetime.fromisoformat(state.cursor)
+        read = datetime.fromisoformat(state.last_read) if state.last_read else cursor + self.policy.overlap
+        return max(cursor, read + (now - datetime.fromisoformat(state.last_opened_at)))
 
     @searched_rarely()
     def settle(self, entity: Entity, *, wait: bool = True) -> SettleResult:
@@ -245,15 +240,26 @@ class RallyMirror:
             base=base,
             through=through,
             gaps=tuple(gaps),
-            snapshot_required=next(iter(reasons.values()), None),
+            snapshot_required=next((found.reason for found in reasons.values()), None),
         )
+
+    def required_extracts(self) -> list[RequiredExtract]:
+        """The full extracts that are required, also the first ones."""
+        with self.warehouse.reading() as tx:
+            demanded = requirements(tx)
+            passes = {entity: (tx.state(entity.stream) or {}).get("last_pass") for entity in Entity}
+        found = []
+        for entity, finished in passes.items():
+            demand = demanded.get(entity.singular)
+            if not finished:
+                found.append(RequiredExtract(entity, "no full extract has been finished yet", None))
+            elif demand is not None:
+                found.append(RequiredExtract(entity, demand.reason, demand.since))
+        return found
 
     def snapshot_required(self, entity: Entity) -> str | None:
         """Why a full extract of the entity is required, or None; also where none was ever finished."""
-        with self.warehouse.reading() as tx:
-            reason = requirements(tx).get(entity.singular)
-            finished = is_filled(tx, entity)
-        return reason or (None if finished else "no full extract has been finished yet")
+        return next((found.reason for found in self.required_extracts() if found.entity == entity), None)
 
     def is_filled(self, entity: Entity) -> bool:
         """Whether a full extract of the entity has ever been finished."""
@@ -276,7 +282,8 @@ class RallyMirror:
             state = FeedState.load(tx)
             server_time = datetime.fromisoformat(state.server_time) if state.server_time else None
             through = datetime.fromisoformat(state.cursor) if state.cursor else None
-            tables = tuple(self._table_status(tx, entity) for entity in Entity)
+            now = self._guess_server_time(state)
+            tables = tuple(self._table_status(tx, entity, now) for entity in Entity)
             outcomes = [tx.state(verify_stream(entity)) for entity in Entity]
             recorded = tx.count(changes)
             reasons = requirements(tx)
@@ -285,18 +292,18 @@ class RallyMirror:
             tables=tables,
             synced_through=through,
             server_time=server_time,
-            lag_seconds=(self._clock.now() - through).total_seconds() if through else None,
-            snapshot_required=next(iter(reasons.values()), None),
+            lag_seconds=max(0.0, (now - through).total_seconds()) if through else None,
+            snapshot_required=next((found.reason for found in reasons.values()), None),
             reconcile_repairs=sum(repairs) if repairs else None,
             changes_recorded=recorded,
         )
 
-    def _table_status(self, tx: Transaction, entity: Entity) -> TableStatus:
+    def _table_status(self, tx: Transaction, entity: Entity, now: datetime) -> TableStatus:
         table = ENTITY_TABLES[entity]
         oldest: datetime | None = tx.scalar(
             select(func.min(dirty.c.first_seen)).where(dirty.c.entity_type == entity.singular)
         )
-        age = (self._clock.now() - oldest).total_seconds() if oldest else None
+        age = (now - oldest).total_seconds() if oldest else None
         state = tx.state(entity.stream) or {}
         return TableStatus(
             table=entity.table_name,

@@ -62,5 +62,15 @@ class MirrorPolicy:
         return timedelta(seconds=self.overlap_seconds)
 
     @property
+    def covering(self) -> timedelta:
+        """How long after a change a full extract has to begin to show it for certain: L + g + V is within W."""
+        return self.overlap + timedelta(seconds=1)
+
+    @property
+    def longest_demand(self) -> timedelta:
+        """How far ahead of the server's clock a full extract is demanded at most."""
+        return self.covering + timedelta(seconds=4)
+
+    @property
     def staleness(self) -> timedelta:
         return timedelta(seconds=self.staleness_seconds)

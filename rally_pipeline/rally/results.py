@@ -197,9 +197,21 @@ class ChangePoll(Counted):
     """Starts of the hours that hold new entries."""
     latest: datetime | None
     truncated: bool
-    """The page was full: there may be more."""
+    """There may be more than was looked at."""
     cursor: datetime | None
+    server_time: datetime | None
+    """None where nothing was asked."""
     cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredExtract:
+    """A full extract that is required before the mirror can be trusted."""
+
+    entity: str
+    reason: str
+    since: datetime | None
+    """Only an extract that begins then or later counts (server time); None: any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from rally_pipeline.http.errors import Rejected
 from rally_pipeline.rally.client import ChangeEntry, ChangePage, RallyClient
+from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.feed_state import FeedState, required
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.tables import changes
@@ -21,6 +22,29 @@ if TYPE_CHECKING:
 
 class SnapshotRequired(Exception):
     """The feed alone can no longer make the mirror right; the message says why."""
+
+
+class GroupTooLarge(Exception):
+    """More entries bear one time than any page holds, so a full extract has to cover them before the read goes on.
+
+    `at`: the time. `entries`: those of the group that came. `entities`: those of which some may be hidden. `since`: an
+    extract that begins then covers them (server time).
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        at: str,
+        entities: Sequence[Entity],
+        entries: Sequence[ChangeEntry],
+        since: datetime,
+    ) -> None:
+        super().__init__(reason)
+        self.at = at
+        self.since = since
+        self.entities = tuple(entities)
+        self.entries = list(entries)
 
 
 class FeedChecks:

@@ -21,6 +21,12 @@ def floor_hour(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
+def window_end(window: datetime) -> datetime:
+    """End of the window that begins then; of the last hour of the year 9999, its last instant."""
+    last = datetime.max.replace(tzinfo=UTC)
+    return window + HOUR if window <= last - HOUR else last
+
+
 def hours(start: datetime, end: datetime) -> Iterator[datetime]:
     """Starts of the windows that end at or before `end`, from the one that `start` is in."""
     window = floor_hour(start)
@@ -71,7 +77,7 @@ def count_entries(tx: Transaction, window: datetime) -> int:
     statement = (
         select(func.count())
         .select_from(changes)
-        .where(changes.c.changed_at >= window, changes.c.changed_at < window + HOUR)
+        .where(changes.c.changed_at >= window, changes.c.changed_at < window_end(window))
     )
     return int(tx.scalar(statement) or 0)
 

@@ -53,3 +53,8 @@ def test_another_request_goes_at_once_and_starts_counting_anew():
         cursor = cursor.asked("read 09:00", NOW, interval_seconds=60)
     assert cursor.pause_before("read 10:00", NOW) is None
     assert cursor.asked("read 10:00", NOW, interval_seconds=60).attempts == 1
+
+
+def test_a_pause_left_from_before_the_clock_was_set_back_is_none():
+    ahead = RequestCursor().asked("read 09:00", NOW + timedelta(hours=3), interval_seconds=60)
+    assert ahead.pause_before("read 09:00", NOW) is None

@@ -480,3 +480,338 @@ def test_every_window_of_the_log_is_counted(make_world: MakeWorld) -> None:
     with world.warehouse.reading() as tx:
         rows: list[tuple[Any, ...]] = tx.rows(select(feed_windows.c.entries))
     assert sum(row[0] for row in rows) == 7
+
+
+# -- groups of one time that no page can hold -----------------------------------------------------------------------
+
+CAPPED = {"feed_capacity_floor": 10, "overlap_seconds": 60}
+
+
+def required(world: World) -> list[str]:
+    return [found.entity for found in world.mirror.required_extracts()]
+
+
+def extracts_made(world: World, entity: Entity) -> int:
+    with world.warehouse.reading() as tx:
+        return int((tx.state(entity.stream) or {})["generation"])
+
+
+@pytest.mark.fault("F2")
+def test_a_group_that_no_page_can_hold_is_covered_by_one_full_extract_that_begins_late_enough(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(records={"contacts": 60, "companies": 20}, feed_max_limit=10, policy=CAPPED)
+    world.extract()
+    world.pass_time(600)
+    world.catch_up()
+    cursor = world.mirror.coverage().through
+    group = world.clock.now()
+    touch(world, 45)
+    world.pass_time(5)
+    touch(world, 3, entity="companies")
+    world.pass_time(5)
+    result = world.mirror.read_changes()
+    assert "more contacts changed" in (result.snapshot_required or "")
+    assert recorded(world) == 10  # what came is kept
+    (demand,) = world.mirror.required_extracts()
+    assert demand.entity == Entity.CONTACTS
+    assert demand.since == group.replace(microsecond=0) + timedelta(seconds=61)
+    assert world.mirror.coverage().through == cursor  # nothing may lie behind it unrecorded
+    world.mirror.extract(Entity.CONTACTS)  # begins too early to show every change for certain
+    assert required(world) == [Entity.CONTACTS]
+    world.pass_time(62)
+    before = extracts_made(world, Entity.CONTACTS)
+    world.mirror.extract(Entity.CONTACTS)
+    assert required(world) == []
+    assert world.catch_up()[0].snapshot_required is None
+    assert recorded(world) == 10 + 3
+    assert world.differences() == []
+    for _ in range(6):
+        world.pass_time(20)
+        touch(world, 1, entity="companies")
+        assert world.catch_up()[0].snapshot_required is None
+        assert required(world) == []
+    assert extracts_made(world, Entity.CONTACTS) == before + 1
+    assert world.mirror.coverage().problem is None
+    assert world.differences() == []
+
+
+def test_a_group_that_a_full_extract_has_covered_already_demands_none(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 60}, feed_max_limit=10, policy=CAPPED)
+    world.extract()
+    world.pass_time(600)
+    touch(world, 45)
+    world.pass_time(62)
+    world.extract()
+    assert world.catch_up()[0].snapshot_required is None
+    assert world.differences() == []
+
+
+def test_an_interrupted_extract_that_began_too_early_is_not_gone_on_with(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    world = make_sqlite_world(
+        records={"contacts": 60}, feed_max_limit=10, max_limit=10, policy={**CAPPED, "page_limit": 10}
+    )
+    world.extract()
+    world.pass_time(600)
+    world.crash_at(40)
+    with pytest.raises(Crash):
+        world.mirror.extract(Entity.CONTACTS)
+    world.restart()
+    touch(world, 45)
+    world.pass_time(62)
+    world.mirror.read_changes()
+    assert required(world) == [Entity.CONTACTS]
+    assert not world.mirror.extract(Entity.CONTACTS).resumed
+    assert required(world) == []
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"feed_since": "inclusive"},
+        {"feed_compare_digits": 7},
+        {"feed_compare_digits": 7, "feed_since": "inclusive"},
+        {"feed_digits": 3, "feed_compare_digits": 7, "feed_since": "inclusive"},
+        {"feed_digits": 3, "feed_compare_digits": 3, "feed_since": "inclusive"},
+    ],
+    ids=["inclusive", "finer", "both", "milliseconds", "inclusive milliseconds"],
+)
+def test_what_lies_behind_a_group_that_hides_it_is_read_once_the_group_is_covered(
+    make_sqlite_world: MakeWorld, server: dict[str, Any]
+) -> None:
+    world = make_sqlite_world(
+        records={"contacts": 60, "companies": 20}, feed_max_limit=10, **server, policy=CAPPED
+    )
+    world.extract()
+    world.pass_time(600.25)
+    touch(world, 45)
+    world.pass_time(2)
+    touch(world, 3, entity="companies")
+    world.pass_time(0.001)
+    touch(world, 2, entity="companies", start=5)
+    world.pass_time(70)
+    for _ in range(2):
+        world.catch_up()
+    assert required(world) == []
+    with world.warehouse.reading() as tx:
+        companies = tx.rows(select(changes.c.id).where(changes.c.entity_type == "company"))
+    assert len(companies) == 5
+    assert world.differences() == []
+
+
+# -- dates that are none --------------------------------------------------------------------------------------------
+
+NEVER = [
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59.9999999Z",
+    "9999-12-31T23:59:59-05:00",
+    "2500-01-01T00:00:00Z",
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+02:00",
+    "1601-01-01T00:00:00Z",
+]
+
+
+def say(world: World, old: str, new: str) -> None:
+    """Let the feed's answers show `new` where they would show `old`."""
+    get = world.http.get
+
+    def changed(path: str, **options: Any) -> Any:
+        answer = get(path, **options)
+        answer.body = bytes(answer.body).replace(old.encode(), new.encode())
+        return answer
+
+    world.http.get = changed  # type: ignore[method-assign]
+
+
+@pytest.mark.fault("C5", "F13")
+@pytest.mark.parametrize("time", NEVER)
+def test_an_entry_whose_date_is_none_is_flagged_once_and_never_in_the_way(
+    make_world: MakeWorld, time: str
+) -> None:
+    world = make_world(records={"contacts": 30})
+    world.extract()
+    world.pass_time(120)
+    world.catch_up()
+    first, second = world.sandbox.rally.ids("contacts")[:2]
+    world.sandbox.rally.change_silently("contacts", first, {"notes": "never"})
+    world.sandbox.rally.entry("contact", first, changed_at="2999-05-05T05:05:05Z")
+    say(world, "2999-05-05T05:05:05Z", time)
+    poll = world.mirror.poll()
+    assert (poll.entries, len(poll.windows)) == (1, 1)
+    assert abs(poll.windows[0] - world.clock.now()) < timedelta(hours=2)
+    result, _ = world.catch_up()
+    assert (result.recorded, result.snapshot_required) == (1, None)
+    assert result.cursor <= world.clock.now()
+    assert world.differences() == []
+    assert world.marks() == []
+    for _ in range(3):
+        world.pass_time(400)
+        assert world.mirror.poll().entries == 0
+        result, _ = world.catch_up()
+        assert (result.recorded, result.marked, result.parked) == (0, 0, 0)
+    world.sandbox.rally.update("contacts", second, {"notes": "now"})
+    world.pass_time(5)
+    assert world.mirror.poll().entries == 1
+    world.catch_up()
+    assert world.differences() == []
+    status = world.mirror.status()
+    assert status.lag_seconds is not None
+    assert status.lag_seconds < 200
+    assert world.mirror.coverage().problem is None
+    window = world.clock.now().replace(minute=0, second=0, microsecond=0)
+    assert world.mirror.read_changes(window, window + timedelta(hours=1)).recorded == 0
+
+
+@pytest.mark.parametrize("time", ["10000-01-01T00:00:00Z", "never", ""])
+def test_an_entry_alone_on_its_page_whose_time_cannot_be_read_is_parked_once_and_its_object_refetched(
+    make_world: MakeWorld, time: str
+) -> None:
+    world = make_world(records={"contacts": 30})
+    world.extract()
+    world.pass_time(120)
+    contact = world.sandbox.rally.ids("contacts")[0]
+    world.sandbox.rally.change_silently("contacts", contact, {"notes": "never"})
+    world.sandbox.rally.entry("contact", contact, changed_at="2999-05-05T05:05:05Z")
+    say(world, "2999-05-05T05:05:05Z", time)
+    result, _ = world.catch_up()
+    assert (result.parked, result.marked, result.snapshot_required) == (1, 1, None)
+    assert world.differences() == []
+    for _ in range(3):
+        world.pass_time(100)
+        result, _ = world.catch_up()
+        assert (result.parked, result.marked, result.snapshot_required) == (0, 0, None)
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+def test_many_entries_and_records_without_a_date_are_refetched_all_the_same(
+    make_world: MakeWorld, time: str
+) -> None:
+    world = make_world(records={"contacts": 30})
+    world.extract()
+    world.pass_time(120)
+    ids = world.sandbox.rally.ids("contacts")[:8]
+    for contact in ids:
+        world.sandbox.rally.change_silently("contacts", contact, {"notes": "never"})
+        world.sandbox.rally.distort("contacts", contact, set={"updatedAt": time, "createdAt": time})
+        world.sandbox.rally.entry("contact", contact, changed_at="2999-05-05T05:05:05Z")
+    say(world, "2999-05-05T05:05:05Z", time)
+    result, looks = world.catch_up()
+    assert result.recorded == 8
+    settled = [looks[Entity.CONTACTS]]
+    # What is older than the stored row is believed at the third time.
+    for _ in range(2):
+        world.pass_time(120)
+        settled.append(world.mirror.settle(Entity.CONTACTS))
+    assert sum(result.settled for result in settled) == 8
+    assert sum(result.behind for result in settled) == 0
+    assert world.marks() == []
+    assert {row["notes"] for key, row in world.rows(Entity.CONTACTS).items() if key in ids} == {"never"}
+    world.extract()
+    assert world.mirror.verify(Entity.CONTACTS).differences == 0
+
+
+def test_a_group_dated_never_that_no_page_can_hold_demands_one_extract_and_hides_nothing(
+    make_sqlite_world: MakeWorld,
+) -> None:
+    world = make_sqlite_world(records={"contacts": 60}, feed_max_limit=10, policy=CAPPED)
+    world.extract()
+    world.pass_time(600)
+    for contact in world.sandbox.rally.ids("contacts")[:25]:
+        world.sandbox.rally.change_silently("contacts", contact, {"notes": "never"})
+        world.sandbox.rally.entry("contact", contact, changed_at="9999-12-31T23:59:59Z")
+    world.mirror.read_changes()
+    assert required(world) == [Entity.CONTACTS]
+    world.pass_time(62)
+    world.extract()
+    before = extracts_made(world, Entity.CONTACTS)
+    for _ in range(5):
+        world.pass_time(300)
+        assert not world.mirror.poll().truncated
+        touch(world, 2, start=40)
+        world.pass_time(10)
+        assert world.mirror.poll().entries
+        assert world.catch_up()[0].snapshot_required is None
+    assert extracts_made(world, Entity.CONTACTS) == before
+    assert world.differences() == []
+
+
+# -- polling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [20, 50, 1_000])
+def test_a_burst_larger_than_a_page_does_not_hide_what_comes_after_it(
+    make_sqlite_world: MakeWorld, cap: int
+) -> None:
+    """The overlap is full of entries that are known already, for five minutes or, in a quiet time, for ever."""
+    policy = {"feed_capacity_floor": min(cap, 100), "overlap_seconds": 300}
+    world = make_sqlite_world(records={"contacts": 1_500}, feed_max_limit=cap, policy=policy)
+    world.extract()
+    world.pass_time(400)
+    world.catch_up()
+    for start in range(0, 1_200, 15):
+        touch(world, 15, start=start)
+        world.pass_time(1)
+    world.pass_time(30)
+    world.catch_up()
+    world.pass_time(3_600)
+    quiet = world.mirror.poll()
+    assert (quiet.entries, quiet.truncated) in ((0, False), (0, True))
+    touch(world, 1, start=1_300)
+    world.pass_time(60)
+    poll = world.mirror.poll()
+    assert poll.entries or poll.truncated
+    assert poll.windows
+    world.catch_up()
+    world.catch_up()
+    assert world.differences() == []
+    world.sandbox.log.clear()
+    assert world.mirror.poll().windows == ()
+    assert world.requests() == 1
+
+
+def test_an_id_that_comes_again_with_other_content_is_new_to_a_poll(make_sqlite_world: MakeWorld) -> None:
+    world = make_sqlite_world(records={"contacts": 30}, policy={"overlap_seconds": 300})
+    world.extract()
+    world.pass_time(400)
+    touch(world, 3)
+    world.pass_time(10)
+    world.catch_up()
+    with world.warehouse.reading() as tx:
+        known = int(tx.scalar(select(func.min(changes.c.id))))
+    world.sandbox.rally.restart_feed_ids(known)
+    touch(world, 2, start=10)
+    world.pass_time(10)
+    assert world.mirror.poll().entries == 2
+
+
+@pytest.mark.fault("C6")
+@pytest.mark.parametrize("hours", [-30, -3, 3, 30])
+def test_ages_and_windows_are_the_servers_whatever_this_machines_clock_shows(
+    make_sqlite_world: MakeWorld, hours: int
+) -> None:
+    world = make_sqlite_world(records={"contacts": 30})
+    world.clock = world.sandbox.clock.skewed(hours * 3_600.0)  # type: ignore[assignment]
+    world.restart()
+    world.extract()
+    world.sandbox.clock.advance(120)
+    world.catch_up()
+    touch(world, 2)
+    world.sandbox.clock.advance(10)
+    world.restart()
+    poll = world.mirror.poll()
+    hour = world.sandbox.clock.now().replace(minute=0, second=0, microsecond=0)
+    assert poll.windows == (hour,)
+    # A window of another time brings what is new as well.
+    result = world.mirror.read_changes(hour - timedelta(hours=3), hour - timedelta(hours=2))
+    assert result.recorded == 2
+    world.sandbox.clock.advance(20)
+    world.restart()
+    status = world.mirror.status()
+    assert status.lag_seconds is not None
+    assert 0 <= status.lag_seconds < 120
+    oldest = [table.oldest_mark_seconds for table in status.tables if table.oldest_mark_seconds is not None]
+    assert len(oldest) == 1
+    assert 0 <= oldest[0] < 60

@@ -131,6 +131,14 @@ def yesterday(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def ahead_in_files(tmp_path, monkeypatch):
+    """The source's clock is three hours ahead of this machine's; the instance is one for a schedule as well."""
+    (tmp_path / "dagster").mkdir()
+    storage = partial(dg.DagsterInstance.local_temp, str(tmp_path / "dagster"))
+    yield from open_office(tmp_path, monkeypatch, hours_ago=-3, storage=storage)
+
+
+@pytest.fixture
 def yesterday_in_files(tmp_path, monkeypatch):
     """The same with an instance that a schedule can be evaluated in."""
     # A schedule wants an instance with a reference.
@@ -664,7 +672,106 @@ def test_a_tick_gives_up_long_before_dagster_ends_it(office, monkeypatch):
     assert policy.total_seconds + limits.total_seconds <= 30
 
 
+@pytest.mark.fault("C6")
+def test_changes_of_hours_that_this_machine_does_not_know_yet_are_read_all_the_same(ahead_in_files):
+    office = ahead_in_files
+    office.fill()
+    office.rally.mutate(8)
+    result = office.tick()
+    (request,) = result.run_requests or []
+    assert request.tags["dagster/asset_partition_range_end"] == running_hour()
+    assert office.run("rally_incremental", tags=request.tags, asset_selection=request.asset_selection).success
+    assert office.differences() == 0
+    assert not office.tick(result.cursor).run_requests
+    found = materialization(office, "rally", "deals")
+    assert 0 <= found["rally/lag_seconds"] < 900
+    # Materialised by hand: the newest hour that Dagster shows.
+    office.rally.mutate(8)
+    assert office.run("rally_incremental", partition_key=running_hour()).success
+    assert office.differences() == 0
+
+
+@pytest.mark.fault("C5")
+def test_a_far_future_entry_is_asked_for_once_within_the_partitions_that_exist(office):
+    office.fill()
+    victim = office.rally.ids("contacts")[0]
+    office.rally.change_silently("contacts", victim, {"notes": "never"})
+    office.rally.entry("contact", victim, changed_at="9999-12-31T23:59:59Z")
+    result = office.tick()
+    (request,) = result.run_requests or []
+    assert request.tags["dagster/asset_partition_range_end"] == running_hour()
+    assert office.run("rally_incremental", tags=request.tags, asset_selection=request.asset_selection).success
+    assert office.differences() == 0
+    assert office.tick(result.cursor).skip_reason.skip_message.startswith("no change since the last read")
+
+
+@pytest.mark.fault("F2")
+def test_a_group_that_no_page_can_hold_is_waited_for_and_extracted_once(office):
+    office.rally.switch(feed_max_limit=100)
+    office.rally.mutate(150, kinds=["insert"], entities=["deals"])
+    office.sandbox.clock.advance(120)
+    office.fill()
+    office.sandbox.clock.advance(120)
+    change_together(office, "deals", 130)
+    result = office.tick()
+    (request,) = result.run_requests or []
+    failures = failed_steps(office.run("rally_incremental", tags=request.tags))
+    assert "more deals changed" in failures["rally_feed__changes"]
+    waiting = office.tick(result.cursor)
+    said = (waiting.skip_reason and waiting.skip_reason.skip_message) or ""
+    asked = [run.job_name for run in waiting.run_requests or []]
+    assert "is requested at the first tick after" in said or asked == [
+        "rally_incremental"
+    ]  # open marks meanwhile
+    office.sandbox.clock.advance(OVERLAP + 2)
+    result = office.tick(waiting.cursor)
+    (request,) = result.run_requests or []
+    assert request.job_name == "rally_full_extract"
+    assert [key.path for key in request.asset_selection] == [["rally_extract", "deals"], ["rally", "deals"]]
+    assert office.run("rally_full_extract", asset_selection=request.asset_selection).success
+    for _ in range(4):
+        result = office.tick()
+        requests = result.run_requests or []
+        assert {request.job_name for request in requests} <= {"rally_incremental"}
+        for request in requests:
+            assert office.run(
+                "rally_incremental", tags=request.tags, asset_selection=request.asset_selection
+            ).success
+        office.sandbox.clock.advance(OVERLAP)
+    assert not requests
+    assert office.differences() == 0
+
+
+def change_together(office: Office, entity: str, count: int) -> None:
+    """Change records so that all entries bear one time."""
+    at = office.sandbox.clock.now().replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    singular = Entity(entity).singular
+    for record in office.rally.ids(entity)[:count]:
+        office.rally.change_silently(entity, record, {"notes": "together"})
+        office.rally.entry(singular, record, changed_at=at)
+
+
 # -- schedule -----------------------------------------------------------------------------------------------------
+
+
+def test_no_hour_is_closed_that_only_one_of_the_clocks_knows(ahead_in_files):
+    """The source is three hours ahead: what it has closed becomes a partition when this machine gets there."""
+    office = ahead_in_files
+    office.fill()
+    office.sandbox.clock.advance(2 * 3600)
+    found = office.close(datetime.now(UTC))
+    assert found == "every window that has ended is closed"
+
+
+def test_an_hour_that_has_not_ended_at_the_source_is_not_closed_because_this_machine_is_ahead(
+    yesterday_in_files,
+):
+    office = yesterday_in_files
+    office.fill()
+    found = office.close(datetime.now(UTC))
+    running = window_key(hour_of(office.sandbox.clock.now()))
+    ends = [] if isinstance(found, str) else [r.tags["dagster/asset_partition_range_end"] for r in found]
+    assert all(end < running for end in ends)
 
 
 def test_ended_hours_are_closed_once_and_quiet_ones_too(yesterday_in_files):

@@ -14,7 +14,7 @@ from pydantic import Field
 from rally_pipeline.orchestration import checks, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
-from rally_pipeline.orchestration.windows import HOUR, hour_of, hourly_partition, window_key
+from rally_pipeline.orchestration.windows import HOUR, READ_ON_TAG, hour_of, hourly_partition, window_key
 from rally_pipeline.rally.defs import reports
 from rally_pipeline.rally.defs.names import FEED, extract_key, mirror_key
 from rally_pipeline.rally.defs.resource import RallyResource
@@ -22,6 +22,7 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from rally_pipeline.rally.mirror import RallyMirror
     from rally_pipeline.rally.results import ChangesResult, Coverage
 
 WINDOWS_A_RUN = 24
@@ -114,8 +115,7 @@ def feed_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster cannot read the parameter
         window = context.partition_time_window
         with clear_failures(), rally.mirror(warehouse, context.log) as mirror:
-            result = mirror.read_changes(first_unread(window.start, mirror.coverage()), window.end)
-            _refuse_incomplete(result)
+            result = _read(mirror, window, only_new=READ_ON_TAG in context.run.tags)
             windows = reports.window_metadata(mirror, result, context.partition_keys)
             report = reports.feed_report(
                 mirror, result, warehouse.db_schema, overlap_seconds=rally.overlap_seconds
@@ -174,6 +174,22 @@ def mirror_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
     return mirror_table
 
 
+def _read(mirror: "RallyMirror", window: dg.TimeWindow, *, only_new: bool) -> "ChangesResult":
+    """Read what is new and, unless `only_new`, the part of the window that was read before.
+
+    Raises:
+        dagster.Failure: the log is not complete for what was asked.
+    """
+    before = mirror.coverage()
+    asked = () if only_new else (first_unread(window.start, before), window.end)
+    result = mirror.read_changes(*asked)
+    # What is new may need a full extract; hours that were complete before are so still.
+    behind = not only_new and before.through is not None and window.end <= before.through
+    if result.snapshot_required and not behind:
+        _refuse_incomplete(result.snapshot_required)
+    return result
+
+
 def first_unread(start: datetime, coverage: "Coverage") -> datetime:
     """Where a run for windows from `start` on has to begin.
 
@@ -186,11 +202,10 @@ def first_unread(start: datetime, coverage: "Coverage") -> datetime:
     return start
 
 
-def _refuse_incomplete(result: "ChangesResult") -> None:
+def _refuse_incomplete(reason: str) -> None:
     """A window that cannot be read completely is red, never green with the rows that happened to be left."""
-    if result.snapshot_required:
-        raise dg.Failure(
-            f"the log cannot be completed from the feed: {result.snapshot_required}. A full extract is required"
-            " (job rally_full_extract); the sensor requests it when it is on",
-            allow_retries=False,
-        )
+    raise dg.Failure(
+        f"the log cannot be completed from the feed: {reason}. A full extract is required"
+        " (job rally_full_extract); `rally-pipeline sync rally` makes it, and so does the sensor when it is on",
+        allow_retries=False,
+    )

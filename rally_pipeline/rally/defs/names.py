@@ -10,6 +10,8 @@ RECONCILE = "reconcile"
 SENSOR = "rally_changes_sensor"
 SCHEDULE = "rally_feed_close"
 RECONCILE_SCHEDULE = "reconcile_schedule"
+SYNCED_THROUGH = "rally/synced_through"
+"""Metadata of each materialisation: up to when the feed's log was complete, by Rally's clock."""
 
 
 def extract_key(entity: Entity) -> tuple[str, str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from rally_pipeline.orchestration import checks, metadata
 from rally_pipeline.orchestration.windows import window_start
-from rally_pipeline.rally.defs.names import FEED, extract_key, mirror_key
+from rally_pipeline.rally.defs.names import FEED, SYNCED_THROUGH, extract_key, mirror_key
 from rally_pipeline.rally.entities import Entity
 
 if TYPE_CHECKING:
@@ -52,12 +52,13 @@ def report_table(mirror: RallyMirror, entity: Entity, asset: Sequence[str]) -> T
 
     table = ENTITY_TABLES[entity]
     first = select(func.min(dirty.c.first_seen)).where(dirty.c.entity_type == entity.singular)
+    now = mirror.guess_server_time()
     with mirror.warehouse.reading() as transaction:
         oldest: datetime | None = transaction.scalar(first)
         return TableReport(
             rows=transaction.count(table),
             open_marks=marks.count_marks(transaction, entity),
-            oldest_mark_seconds=max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else None,
+            oldest_mark_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else None,
             quarantined=[(record.key, record.reason) for record in transaction.quarantined(entity.stream)],
             keys=checks.keys(transaction, table, asset),
             one_writer=checks.one_writer(transaction, entity.stream, asset),
@@ -120,7 +121,7 @@ def mirror_report(
     return dg.MaterializeResult(
         metadata={
             **_table_metadata(entity, table, schema),
-            **_lag_metadata(mirror.coverage()),
+            **_lag_metadata(mirror, mirror.coverage()),
             **metadata.numbers("rally", result.counts()),
         },
         check_results=[
@@ -217,7 +218,7 @@ def window_metadata(
                 **metadata.instant("rally/first_entry", first),
                 **metadata.instant("rally/last_entry", last),
                 # How far the window was known to be complete when it was shown last.
-                **metadata.instant("rally/synced_through", through),
+                **metadata.instant(SYNCED_THROUGH, through),
             }
     found[max(keys)] |= _run_metadata(mirror, result, keys)
     return found
@@ -258,7 +259,7 @@ def _run_metadata(mirror: RallyMirror, result: ChangesResult, keys: Sequence[str
         rows = transaction.count(changes)
     return {
         **metadata.row_count(rows),
-        **_lag_metadata(mirror.coverage()),
+        **_lag_metadata(mirror, mirror.coverage()),
         **metadata.numbers("rally", {f"run_{name}": value for name, value in totals.items()}),
         "rally/run_lateness": dg.MetadataValue.json(dict(result.lateness)),
     }
@@ -291,13 +292,13 @@ def _table_metadata(entity: Entity, table: TableReport, schema: str | None) -> m
     }
 
 
-def _lag_metadata(coverage: Coverage) -> metadata.Metadata:
+def _lag_metadata(mirror: RallyMirror, coverage: Coverage) -> metadata.Metadata:
     if coverage.through is None:
         return {}
-    lag = (datetime.now(UTC) - coverage.through).total_seconds()
+    lag = (mirror.guess_server_time() - coverage.through).total_seconds()
     return {
         **metadata.numbers("rally", {"lag_seconds": max(0.0, lag)}),
-        **metadata.instant("rally/synced_through", coverage.through),
+        **metadata.instant(SYNCED_THROUGH, coverage.through),
     }
 
 

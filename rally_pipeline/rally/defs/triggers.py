@@ -33,8 +33,10 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rally_pipeline.rally.mirror import RallyMirror
-    from rally_pipeline.rally.results import ChangePoll
+    from rally_pipeline.rally.results import ChangePoll, RequiredExtract
 
 FEED_ASSET = dg.AssetKey(list(FEED))
 
@@ -96,30 +98,54 @@ def changes_sensor(settings: Settings) -> dg.SensorDefinition:
 def find_demand(
     mirror: "RallyMirror", feed_start: datetime, extracting: dg.DagsterRun | None, now: datetime
 ) -> Demand:
-    """What should run next. Costs no request while a full extract is due, exactly one otherwise."""
-    due = entities_to_extract(mirror)
-    if due and extracting is not None:
+    """What should run next. Costs no request while a first full extract is due, one where nothing is new.
+
+    `now` is this machine's time, by which Dagster ends the partitions; it decides nothing else.
+    """
+    required = mirror.required_extracts()
+    if required and extracting is not None:
         return Demand(f"{describe(extracting)}; the feed is polled when every entity has been read once")
-    if due:
-        names = ", ".join(due)
-        selection = [dg.AssetKey(list(key(entity))) for entity in due for key in (extract_key, mirror_key)]
-        run = dg.RunRequest(job_name=FULL_EXTRACT, asset_selection=selection)
-        return Demand(f"a full extract of {names} is due", f"extract {names}", (run,))
-    poll = mirror.poll()
     # While a full extract is at work its own last steps settle every mark.
     settling = extracting is None
-    ranges = _ranges_of(poll, feed_start, now)
+    if required:
+        due, begins = due_extracts(mirror, required)
+        return _demand_of_extract(required, due) if due else _wait(mirror, required, begins)
+    if hour_of(now) < feed_start:
+        return Demand(no_partition(feed_start, now))
+    poll = mirror.poll()
+    ranges = _ranges_of(poll, feed_start, hour_of(now))
     if ranges:
         named = ", ".join(map(str, ranges))
         runs = tuple(range_requests(ranges, settling=settling))
-        news = f"{poll.entries} new entries" if poll.entries else "the feed refuses the time of the last read"
+        news = f"{poll.entries} new entries" if poll.entries else "more than a poll can tell is to be read"
         return Demand(f"{news} in {named}", f"read {named} up to {poll.latest}", runs, poll.latest)
-    return _demand_of_marks(mirror) if settling else Demand("no change since the last read (1 request)")
+    asked = "1 request" if poll.cost.requests == 1 else f"{poll.cost.requests} requests"
+    quiet = f"no change since the last read ({asked})"
+    return _demand_of_marks(mirror, quiet) if settling else Demand(quiet)
 
 
-def entities_to_extract(mirror: "RallyMirror") -> list[Entity]:
-    """Entities without a finished full pass, and those whose feed no longer reaches back far enough."""
-    return [entity for entity in Entity if mirror.snapshot_required(entity) is not None]
+def due_extracts(
+    mirror: "RallyMirror", required: "Sequence[RequiredExtract]"
+) -> tuple[list[Entity], datetime | None]:
+    """Entities whose full extract may begin now, and when the next of the others may (server time)."""
+    now = mirror.server_now() if any(found.since is not None for found in required) else None
+    bound = mirror.policy.longest_demand
+    # What is dated further ahead than any demand is of before the server's clock was set back.
+    later = {
+        found.entity: found.since
+        for found in required
+        if found.since is not None and now is not None and now < found.since <= now + bound
+    }
+    due = [Entity(found.entity) for found in required if found.entity not in later]
+    return due, min(later.values(), default=None)
+
+
+def no_partition(feed_start: datetime, now: datetime) -> str:
+    """Why there is no window to materialise."""
+    return (
+        f"there is no hour to read: this machine's clock shows {now:%Y-%m-%d %H:%M} UTC, which is before"
+        f" RALLY_FEED_START ({feed_start:%Y-%m-%d %H:%M})"
+    )
 
 
 def range_requests(
@@ -131,7 +157,7 @@ def range_requests(
         dg.RunRequest(
             job_name=INCREMENTAL,
             run_key=f"{run_key} {found}" if run_key else None,
-            tags=found.tags,
+            tags=found.tags if run_key else found.tags_to_read_on,
             asset_selection=[FEED_ASSET, *(mirrors if found is ranges[-1] else [])],
         )
         for found in ranges
@@ -160,13 +186,17 @@ def feed_close_schedule(settings: Settings) -> dg.ScheduleDefinition:
         if busy is not None:
             return dg.SkipReason(f"{describe(busy)}; the next tick asks for what is still open")
         try:
-            with rally.mirror(warehouse) as mirror:
-                windows = windows_to_materialize(mirror, context.instance, at, rally.overlap_seconds)
+            with rally.mirror(warehouse, tick=True) as mirror:
+                # Rally's clock says which hours have ended; it may be hours from this machine's.
+                ended = windows_to_materialize(mirror, context.instance, mirror.server_now())
         except Exception as error:
             diagnosis = diagnose(error)
             if diagnosis is None:
                 raise
+            if diagnosis.repeatable:
+                return dg.SkipReason(f"{diagnosis.line}; the next tick asks for what is still open")
             raise failure(error, diagnosis) from error
+        windows = [start for start in ended if start <= hour_of(datetime.now(UTC))]
         ranges = list(contiguous_ranges(windows, not_before=settings.rally_feed_start))
         if not ranges:
             return dg.SkipReason("every window that has ended is closed")
@@ -175,22 +205,42 @@ def feed_close_schedule(settings: Settings) -> dg.ScheduleDefinition:
     return rally_feed_close
 
 
-def _ranges_of(poll: "ChangePoll", feed_start: datetime, now: datetime) -> list[WindowRange]:
-    """The windows with new entries. A full page says nothing of what follows it: everything up to now is asked for."""
-    ranges = list(contiguous_ranges(poll.windows, not_before=feed_start))
-    if ranges and poll.truncated:
-        return [WindowRange(ranges[0].first, max(ranges[-1].last, hour_of(now)))]
+def _ranges_of(poll: "ChangePoll", feed_start: datetime, newest: datetime) -> list[WindowRange]:
+    """The windows with new entries, among those that exist. A full page says nothing of what follows it: everything
+    up to the server's running hour is asked for.
+    """
+    windows = {min(max(window, feed_start), newest) for window in poll.windows}
+    ranges = list(contiguous_ranges(windows, not_before=feed_start))
+    if ranges and poll.truncated and poll.server_time is not None:
+        last = max(ranges[-1].last, min(hour_of(poll.server_time), newest))
+        return [WindowRange(ranges[0].first, last)]
     return ranges
 
 
-def _demand_of_marks(mirror: "RallyMirror") -> Demand:
+def _demand_of_extract(required: "Sequence[RequiredExtract]", due: list[Entity]) -> Demand:
+    names = ", ".join(due)
+    selection = [dg.AssetKey(list(key(entity))) for entity in due for key in (extract_key, mirror_key)]
+    run = dg.RunRequest(job_name=FULL_EXTRACT, asset_selection=selection)
+    reasons = dict.fromkeys(found.reason for found in required if found.entity in due)
+    return Demand(f"a full extract of {names} is due: {'; '.join(reasons)}", f"extract {names}", (run,))
+
+
+def _wait(mirror: "RallyMirror", required: "Sequence[RequiredExtract]", begins: datetime | None) -> Demand:
+    """The feed stands still until an extract may begin that covers what it cannot show; marks are settled meanwhile."""
+    names = ", ".join(found.entity for found in required)
+    until = f" after {begins:%H:%M:%S} UTC" if begins is not None else ""
+    return _demand_of_marks(
+        mirror, f"{required[0].reason}; a full extract of {names} is requested at the first tick{until}"
+    )
+
+
+def _demand_of_marks(mirror: "RallyMirror", quiet: str) -> Demand:
     """Marks that an earlier run could not settle are asked for again although the feed is quiet."""
     from rally_pipeline.rally import marks
 
     with mirror.warehouse.reading() as transaction:
         open_marks = {entity: marks.count_marks(transaction, entity) for entity in Entity}
     waiting = [entity for entity, count in open_marks.items() if count]
-    quiet = "no change since the last read (1 request)"
     if not waiting:
         return Demand(quiet)
     selection = [dg.AssetKey(list(mirror_key(entity))) for entity in waiting]

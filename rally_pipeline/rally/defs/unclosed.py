@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from rally_pipeline.orchestration.windows import HOUR, hour_of, window_key
-from rally_pipeline.rally.defs.names import FEED
+from rally_pipeline.rally.defs.names import FEED, SYNCED_THROUGH
 
 if TYPE_CHECKING:
     from rally_pipeline.rally.mirror import RallyMirror
@@ -19,10 +19,8 @@ MOST_WINDOWS = 7 * 24
 """Asked for at once; the next tick asks for the rest."""
 
 
-def windows_to_materialize(
-    mirror: RallyMirror, instance: dg.DagsterInstance, at: datetime, overlap_seconds: int
-) -> list[datetime]:
-    """Starts of ended hours that are not closed, were never materialised, or only before they could be closed.
+def windows_to_materialize(mirror: RallyMirror, instance: dg.DagsterInstance, at: datetime) -> list[datetime]:
+    """Starts of hours ended `at` (server time) that are not closed, were never materialised, or only before closing.
 
     A read for a later hour closes the hours before it in the warehouse; without a materialisation of their own they
     would look as if nobody had read them. Closed hours of more than a week ago are left to a backfill: the feed may not
@@ -34,14 +32,13 @@ def windows_to_materialize(
     unclosed = set(mirror.windows_to_close(at))
     asset = dg.AssetKey(list(FEED))
     materialized = instance.get_materialized_partitions(asset)
-    recent = _materialized_at(instance, asset, [start for start in _ended(base, at) if at - start <= RECENT])
-    settled = timedelta(seconds=overlap_seconds)
+    recent = _read_through(instance, asset, [start for start in _ended(base, at) if at - start <= RECENT])
     wanted = [
         start
         for start in _ended(base, at)
         if start in unclosed
         or (at - start <= WEEK and window_key(start) not in materialized)
-        or (start in recent and recent[start] < start + HOUR + settled)
+        or (start in recent and recent[start] < start + HOUR)
     ]
     return wanted[:MOST_WINDOWS]
 
@@ -51,13 +48,20 @@ def _ended(base: datetime, at: datetime) -> list[datetime]:
     return [first + n * HOUR for n in range((hour_of(at) - first) // HOUR)]
 
 
-def _materialized_at(
+def _read_through(
     instance: dg.DagsterInstance, asset: dg.AssetKey, windows: list[datetime]
 ) -> dict[datetime, datetime]:
-    """When each of these hours was materialised last; hours that never were are left out."""
+    """Up to when the log was complete at the last materialisation of each of these hours, by the server's clock.
+
+    Hours that never were materialised are left out.
+    """
     found: dict[datetime, datetime] = {}
     for start in windows:
         chosen = dg.AssetRecordsFilter(asset, asset_partitions=[window_key(start)])
         for record in instance.fetch_materializations(chosen, limit=1).records:
-            found[start] = datetime.fromtimestamp(record.timestamp, start.tzinfo)
+            event = record.asset_materialization
+            through = event.metadata.get(SYNCED_THROUGH) if event is not None else None
+            found[start] = start
+            if isinstance(through, dg.TimestampMetadataValue):
+                found[start] = datetime.fromtimestamp(through.value, UTC)
     return found

@@ -20,6 +20,7 @@ from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.extract import Extract
 from rally_pipeline.rally.feed_log import FeedLog
 from rally_pipeline.rally.feed_state import FeedState, required
+from rally_pipeline.rally.groups import LargeGroups, ReadFrom
 from rally_pipeline.rally.passes import ListPass, PassPage
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.tables import ENTITY_TABLES
@@ -77,7 +78,7 @@ def _keep_all(_self: ChangeReader, _state: FeedState, page: ChangePage, _positio
 
 
 def _group_is_whole(
-    self: ChangeReader, page: ChangePage, _position: datetime, _last: str
+    _self: LargeGroups, page: ChangePage, _position: datetime, _last: str
 ) -> list[ChangeEntry]:
     return page.entries
 
@@ -91,7 +92,11 @@ def _read_until_short(self: ChangeReader, state: FeedState) -> None:
             continue
         self._checks.check_known(state, page)
         ends = page.received < self._policy.feed_limit
-        kept = page.entries if ends else self._kept(state, page, position)
+        try:
+            kept = page.entries if ends else self._kept(state, page, position)
+        except ReadFrom as further:
+            self._go_on_from(state, further)
+            continue
         self._record(state, page, kept, ends=ends)
         if ends:
             return
@@ -213,7 +218,7 @@ def _mutants() -> Sequence[Mutant]:
         Mutant("tie-group-not-held-back", "feed: the trailing tie group of a page is stepped over",
                _replacing(ChangeReader, _kept=_keep_all)),
         Mutant("tie-group-as-large-as-the-cap", "feed: a page full of one time is taken for the whole group",
-               _replacing(ChangeReader, _whole_group=_group_is_whole)),
+               _replacing(LargeGroups, read=_group_is_whole)),
         Mutant("short-feed-page-is-end", "feed: a page with fewer entries than asked for ends the read",
                _replacing(ChangeReader, _read_pages=_read_until_short)),
         Mutant("no-overlap", "feed: the cursor is the start of the read, without an overlap",
