@@ -7,6 +7,9 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
+PATIENCE_SECONDS = 900.0
+"""How long a step or a command waits for a live process that writes the same tables, and says so, before it fails."""
+
 
 @lru_cache(maxsize=1)
 def host_name() -> str:

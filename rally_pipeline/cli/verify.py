@@ -1,4 +1,4 @@
-"""`rally-pipeline verify`: Rally against the warehouse, row by row."""
+"""`rally-pipeline verify`: Rally against the warehouse, value by value."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rally_pipeline.rally.results import Comparison
 
 SHOWN_EXAMPLES = 5
+SYSTEMS = ("rally",)
+"""What can be compared, in the order in which it is."""
 
 
 def register(group: click.Group) -> None:
@@ -26,39 +28,43 @@ def register(group: click.Group) -> None:
     group.add_command(verify)
 
 
-@click.command(short_help="Compare Rally with the warehouse, row by row.")
+@click.command(short_help="Compare Rally with the warehouse, value by value.")
+@click.argument("systems", nargs=-1, type=click.Choice(SYSTEMS), metavar="[SYSTEM]...")
 @click.option("--heal", is_flag=True, help="Repair exactly the rows that differ.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout.")
-def verify(heal: bool, as_json: bool) -> None:
-    """Compare Rally with the warehouse by id and content.
+def verify(systems: tuple[str, ...], heal: bool, as_json: bool) -> None:
+    """Compare SYSTEM (rally, which is the default) with the warehouse by id and by every column value.
 
-    Reports rows that are missing, extra or stale. Rows that changed so recently that the mirror already knows and has
-    not settled them yet are counted as in flight, not as differences. Exit code 1 where they differ; with --heal
-    where a difference is left.
+    First the change feed is read and what is pending is refetched, as `sync` does. Reports rows that are missing, extra
+    or stale. Rows that change meanwhile are counted apart, as in flight: they are no difference, and no repair. Exit
+    code 1 where rows differ; with --heal where a difference is left.
     """
     from rally_pipeline.rally.connection import open_mirror
 
+    del systems  # there is only one so far
     settings = read_settings()
     with StreamBars() as bars, open_mirror(settings, progress=bars) as mirror:
-        found = [mirror.verify(entity, heal=heal) for entity in Entity]
-    differences = sum(result.differences for result in found)
-    repaired = sum(result.repaired for result in found)
-    left = differences - repaired if heal else differences
+        found = mirror.verify_all(heal=heal)
+    left = sum(result.left for result in found)
     if as_json:
         click.echo(json.dumps(_as_json(found, left), indent=2))
     else:
         results.print(_as_table(found))
         _print_examples(found)
     if left:
+        rows = f"{left:,} row differs" if left == 1 else f"{left:,} rows differ"
         raise CommandFailed(
-            f"{left} rows differ" + ("" if heal else "; `rally-pipeline verify --heal` repairs just those")
+            f"{rows} even after healing; `rally-pipeline status` shows what is pending or quarantined"
+            if heal
+            else f"{rows}; `rally-pipeline verify --heal` repairs just those"
         )
 
 
 def _as_json(found: list[Comparison], left: int) -> dict[str, object]:
     return {
         "equal": left == 0,
-        "differences": left,
+        "differences": sum(result.differences for result in found),
+        "left": left,
         "entities": {
             result.entity: {
                 **result.counts(),
@@ -72,7 +78,17 @@ def _as_json(found: list[Comparison], left: int) -> dict[str, object]:
 def _as_table(found: list[Comparison]) -> Table:
     table = Table(padding=0, box=SIMPLE_HEAD)
     table.add_column("table", no_wrap=True)
-    for name in ("compared", "equal", "missing", "extra", "stale", "in flight", "repaired", "requests"):
+    for name in (
+        "compared",
+        "equal",
+        "missing",
+        "extra",
+        "stale",
+        "in flight",
+        "repaired",
+        "left",
+        "requests",
+    ):
         table.add_column(name, justify="right")
     for result in found:
         numbers = (
@@ -83,6 +99,7 @@ def _as_table(found: list[Comparison]) -> Table:
             result.stale,
             result.in_flight,
             result.repaired,
+            result.left,
             result.cost.requests,
         )
         table.add_row(Entity(result.entity).table_name, *(f"{number:,}" for number in numbers))

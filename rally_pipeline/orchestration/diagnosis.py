@@ -18,6 +18,7 @@ _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
     "rally_pipeline.invariants.InvariantViolation": (False, False),
     "rally_pipeline.rally.tenant.WrongTenant": (True, False),
     "rally_pipeline.rally.deletes.MassDeleteSuspected": (True, False),
+    "rally_pipeline.rally.verify.NeverExtracted": (True, False),
     "rally_pipeline.rally.retention.SnapshotRequired": (False, False),
     "rally_pipeline.rally.passes.EndlessList": (False, False),
     "rally_pipeline.rally.files.problems.FileError": (True, False),

@@ -15,9 +15,6 @@ STREAM_TAG = "rally_pipeline/stream"
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 PRIORITY_TAG = "dagster/priority"
 
-LEASE_WAIT_SECONDS = 900.0
-"""How long a step waits for another live writer of its tables, and says so, before it fails."""
-
 FULL_EXTRACT_SECONDS = 6 * 3600
 INCREMENTAL_SECONDS = 3600
 

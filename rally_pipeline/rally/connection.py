@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.rally.client import RallyClient, connect
 from rally_pipeline.rally.mirror import MirrorPolicy, Progress, RallyMirror, no_progress
 from rally_pipeline.warehouse import Warehouse
@@ -22,7 +23,7 @@ def open_mirror(
     client: RallyClient | None = None,
     progress: Progress = no_progress,
     clock: Clock | None = None,
-    patience_seconds: float = 0.0,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[RallyMirror]:
     """The mirror of the tenant in the warehouse that the settings name, its tables in place; closed at the end.
 

@@ -313,3 +313,8 @@ class Extract:
             "unmet": tally.unmet,
         }
         tx.set_state(self._entity.stream, {**stored, "pass": None, "last_pass": last})
+
+
+def is_filled(tx: Transaction, entity: Entity) -> bool:
+    """Whether a full extract of the entity has ever been finished."""
+    return bool((tx.state(entity.stream) or {}).get("last_pass"))

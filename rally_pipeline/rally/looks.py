@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rally_pipeline.http.errors import ApiError, Forbidden, Throttled, Unauthorized
+from rally_pipeline.http.waits import announce
 from rally_pipeline.rally import marks
 from rally_pipeline.rally.client import CEILING_LEAD, ListPage, RallyClient
 from rally_pipeline.rally.deletes import DeleteGuard, allow_deletes, allowed_deletes, remove
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.invariants import check_evidence, check_settled
-from rally_pipeline.rally.marks import Mark
+from rally_pipeline.rally.marks import REASON_VERIFY, Mark
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.records import Head, RecordDecoder, read_id, version_of
 from rally_pipeline.rally.results import SettleResult
@@ -44,8 +45,6 @@ _CLOCK_STEP = timedelta(seconds=1)
 """By so much what is known of the server's clock goes back when another answer's date was cut off by more."""
 _MOST_WAITS = 3
 """So many times the longest wait for fresh marks are waited at most in one run; the next run goes on."""
-_SILENT_SECONDS = 5.0
-"""A longer wait is told."""
 _FIRST_BACKOFF_SECONDS = 15
 _LONGEST_BACKOFF_SECONDS = 3_600
 _COARSENESS = timedelta(seconds=1)
@@ -163,13 +162,13 @@ class Settler:
             return None
         left = (seen + self._policy.staleness - self._client.server_floor()).total_seconds()
         seconds = min(max(left, 0.0) + 0.01, longest)
-        if seconds > _SILENT_SECONDS:
-            until = self._clock.now() + timedelta(seconds=seconds)
-            _log.info(
-                "%s: waiting until %s UTC, when the newest changes can be looked at",
-                self._entity.table_name,
-                f"{until:%H:%M:%S}",
-            )
+        announce(
+            _log,
+            self._clock,
+            "rally",
+            seconds,
+            f"then an answer about changed {self._entity.value} cannot be stale",
+        )
         self._clock.sleep(seconds)
         return seconds
 
@@ -323,8 +322,8 @@ class Settler:
         `_ACCEPT_OLDER_AFTER` looks that agree it is written as it is (the source itself went back).
         """
         check_tenant(tx, raws[:1])
-        trusting = [place for place, mark in enumerate(shown) if mark.attempts >= _ACCEPT_OLDER_AFTER]
-        doubting = [place for place, mark in enumerate(shown) if mark.attempts < _ACCEPT_OLDER_AFTER]
+        trusting = [place for place, mark in enumerate(shown) if _is_believed(mark)]
+        doubting = [place for place, mark in enumerate(shown) if not _is_believed(mark)]
         check_evidence(shown, begun, self._policy.staleness)
         older: set[str] = set()
         refused: set[str] = set()
@@ -373,6 +372,7 @@ class Settler:
             [version_of(memoryview(raw)) for raw in raws],
             synced_at=instant_text(begun),
             guard=guard,
+            by_value=True,
         )
         tally = self._tally
         tally.inserted += written.inserted
@@ -385,6 +385,11 @@ class Settler:
         wait = min(_FIRST_BACKOFF_SECONDS * 2**mark.attempts, _LONGEST_BACKOFF_SECONDS)
         retry_at = self._client.server_floor() + max(timedelta(seconds=wait), self._policy.staleness)
         marks.postpone_mark(tx, self._entity, mark, retry_at=retry_at)
+
+
+def _is_believed(mark: Mark) -> bool:
+    """Whether a record older than the stored row is written: a comparison has seen it so before, and nothing newer."""
+    return mark.attempts >= _ACCEPT_OLDER_AFTER or mark.reason == REASON_VERIFY
 
 
 def _own_id(raw: msgspec.Raw, mark: Mark) -> str:

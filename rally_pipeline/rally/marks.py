@@ -123,6 +123,17 @@ def marked_among(tx: Transaction, entity: Entity, ids: Sequence[str]) -> set[str
     return found
 
 
+def reasons_among(tx: Transaction, entity: Entity, ids: Sequence[str]) -> dict[str, str]:
+    """Why those of `ids` that are pending are: id -> reason."""
+    found: dict[str, str] = {}
+    for start in range(0, len(ids), _ID_CHUNK):
+        statement = select(dirty.c.entity_id, dirty.c.reason).where(
+            dirty.c.entity_type == entity.singular, dirty.c.entity_id.in_(ids[start : start + _ID_CHUNK])
+        )
+        found.update((str(row[0]), str(row[1])) for row in tx.rows(statement))
+    return found
+
+
 def has_marks(tx: Transaction, entity: Entity) -> bool:
     """Whether any mark of the entity is open: lets a page skip `marked_among`."""
     return bool(tx.rows(select(dirty.c.mark).where(dirty.c.entity_type == entity.singular).limit(1)))

@@ -6,7 +6,7 @@ works on a stream at a time (lease and fence); a killed one loses at most the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from rally_pipeline.rally import deletes, marks
 from rally_pipeline.rally.changes import ChangeReader
 from rally_pipeline.rally.client import RallyClient
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.extract import Extract
+from rally_pipeline.rally.extract import Extract, is_filled
 from rally_pipeline.rally.feed_state import FEED_STREAM, FeedState, requirements
 from rally_pipeline.rally.looks import Settler
 from rally_pipeline.rally.policy import MirrorPolicy
@@ -37,9 +37,10 @@ from rally_pipeline.rally.results import (
 )
 from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.spending import Meter
+from rally_pipeline.rally.table_comparison import verify_stream
 from rally_pipeline.rally.tables import ENTITY_TABLES, changes, dirty, metadata
 from rally_pipeline.rally.updated import UpdatedReader
-from rally_pipeline.rally.verify import Verifier, verify_stream
+from rally_pipeline.rally.verify import Verification
 from rally_pipeline.rally.windows import closed_starts, find_gaps, floor_hour, hours
 
 if TYPE_CHECKING:
@@ -188,17 +189,31 @@ class RallyMirror:
             )
             return settler.run(meter, wait=wait)
 
-    @searched_rarely()
     def verify(self, entity: Entity, *, heal: bool = False) -> Comparison:
-        """Compare the entity with Rally row by row; with `heal`, repair just what differs."""
-        meter = Meter(self.client, self._clock)
-        verifier = Verifier(
-            self.warehouse, self.client, self.policy, entity, clock=self._clock, progress=self._progress
+        """`verify_all` of one entity."""
+        (comparison,) = self.verify_all([entity], heal=heal)
+        return comparison
+
+    @searched_rarely()
+    def verify_all(
+        self, entities: Sequence[Entity] = tuple(Entity), *, heal: bool = False
+    ) -> list[Comparison]:
+        """Read the feed, refetch what is pending, compare with Rally value by value; with `heal`, repair what differs.
+
+        Raises:
+            NeverExtracted: a table was never filled by a full extract.
+        """
+        verification = Verification(
+            self.warehouse,
+            self.client,
+            self.policy,
+            clock=self._clock,
+            progress=self._progress,
+            lease_of=self._lease,
+            read_changes=self.read_changes,
+            refetch=self.settle,
         )
-        if not heal:
-            return verifier.run(meter, lease=None)
-        with self._lease(entity.stream) as lease:
-            return verifier.run(meter, lease=lease)
+        return verification.run(entities, heal=heal)
 
     def allow_deletes(self, entity: Entity, count: int) -> None:
         """Let the next looks delete up to `count` suspected rows that the guard would stop at."""
@@ -237,8 +252,13 @@ class RallyMirror:
         """Why a full extract of the entity is required, or None; also where none was ever finished."""
         with self.warehouse.reading() as tx:
             reason = requirements(tx).get(entity.singular)
-            finished = (tx.state(entity.stream) or {}).get("last_pass")
+            finished = is_filled(tx, entity)
         return reason or (None if finished else "no full extract has been finished yet")
+
+    def is_filled(self, entity: Entity) -> bool:
+        """Whether a full extract of the entity has ever been finished."""
+        with self.warehouse.reading() as tx:
+            return is_filled(tx, entity)
 
     def _feed_state(self) -> FeedState:
         with self.warehouse.reading() as tx:

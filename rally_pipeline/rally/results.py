@@ -32,6 +32,14 @@ class Cost(Counted):
     """Time spent waiting for the rate limit."""
     seconds: float = 0.0
 
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.requests + other.requests,
+            self.throttled + other.throttled,
+            self.waited_seconds + other.waited_seconds,
+            self.seconds + other.seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ExtractResult(Counted):
@@ -149,7 +157,7 @@ class SettleResult(Counted):
 
 @dataclass(frozen=True, slots=True)
 class Comparison(Counted):
-    """Rally against the warehouse, by id and content."""
+    """Rally against the warehouse, by id and every column value; `differences` = `repaired` + `left`."""
 
     entity: str
     compared: int
@@ -161,11 +169,14 @@ class Comparison(Counted):
     stale: int
     """In both, with different content."""
     in_flight: int
-    """Different, but already marked for a look: expected while the source changes."""
+    """Different, and no defect: the source changed them so lately that the mirror cannot have them yet."""
     repaired: int
+    """Differences that healing removed; the target is 0."""
+    left: int
+    """Differences that are there at the end: all of them without healing."""
     verified: bool
     examples: tuple[tuple[str, str], ...]
-    """(id, kind) of some differences."""
+    """(id, kind) of some differences, repaired ones among them."""
     cost: Cost
 
     @property

@@ -63,6 +63,13 @@ class MetKeys:
         self._met = np.concatenate(prints) if prints else np.empty(0, dtype=np.uint64)
         self._met.sort()
 
+    @property
+    def count(self) -> int:
+        """Different keys."""
+        import numpy as np
+
+        return int(np.count_nonzero(self._met[1:] != self._met[:-1])) + bool(len(self._met))
+
     def missing(self, ids: list[str]) -> list[str]:
         """Those of `ids` that the pass did not meet."""
         import numpy as np

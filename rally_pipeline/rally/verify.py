@@ -1,230 +1,203 @@
-"""Comparing Rally with the warehouse by id and content, and healing just the difference.
+"""Comparing Rally with the warehouse by every column value, and healing just the difference.
 
-An anchored pass over the list is held against the stored rows. What differs is read once more, singly, so that a
-change during the pass is not taken for a defect. Healing only marks; the looks repair, and what they had to change is
+Order: read the feed, refetch what is pending, scan the whole list and compare. The source goes on changing meanwhile.
+What is pending, what was updated after `t_r - W`, or what a later read of the feed names is *in flight*: neither a
+difference nor a repair. Healing only flags; the refetches repair, behind the delete guard. What they had to change is
 the number of repairs, whose target is 0.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
+from rally_pipeline.http.waits import announce
 from rally_pipeline.rally import marks
-from rally_pipeline.rally.client import ListPage, RallyClient
+from rally_pipeline.rally.client import RallyClient
+from rally_pipeline.rally.deletes import MassDeleteSuspected
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.looks import Settler
-from rally_pipeline.rally.marks import REASON_VERIFY, Hint
-from rally_pipeline.rally.passes import ListPass, PassPage, UnorderedList, read_unordered
+from rally_pipeline.rally.extract import is_filled
+from rally_pipeline.rally.feed_state import FeedState
 from rally_pipeline.rally.policy import MirrorPolicy
-from rally_pipeline.rally.read_ahead import read_ahead
-from rally_pipeline.rally.records import RecordDecoder, RecordError
-from rally_pipeline.rally.results import Comparison
-from rally_pipeline.rally.rows import BOOKKEEPING
+from rally_pipeline.rally.results import Comparison, Cost
 from rally_pipeline.rally.spending import Meter
-from rally_pipeline.rally.tables import ENTITY_TABLES
-from rally_pipeline.rally.unmet import MetKeys
-from rally_pipeline.warehouse.values import instant_text
+from rally_pipeline.rally.table_comparison import TableComparison
+from rally_pipeline.warehouse.values import parse_instant
 
 if TYPE_CHECKING:
     from rally_pipeline.clock import Clock
     from rally_pipeline.rally.mirror import Progress
-    from rally_pipeline.warehouse import Lease, Transaction, Warehouse
+    from rally_pipeline.rally.results import ChangesResult
+    from rally_pipeline.warehouse import Lease, Warehouse
 
-MISSING, EXTRA, STALE = "missing", "extra", "stale"
-_CONFIRM_AT_MOST = 500
-_EXAMPLES = 20
-_RECENT_PAGES = 3
+Result = TypeVar("Result")
 
-
-@dataclass(slots=True)
-class _Findings:
-    compared: int = 0
-    in_flight: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    named: dict[str, str] = field(default_factory=dict)
-    """The first differences by id; all of them while they are few enough to be read again."""
+_logger = logging.getLogger(__name__)
 
 
-def verify_stream(entity: Entity) -> str:
-    """Where the outcome of the last comparison is stored."""
-    return f"{entity.stream}.verify"
+class NeverExtracted(Exception):
+    """A table was never filled by a full extract, so that there is nothing to compare."""
 
 
-class Verifier:
-    """One comparison of one entity. With a lease it may heal; without one it only reads."""
+class Verification:
+    """One comparison of some entities. The waits, for conclusive refetches and for late entries, are shared by all.
+
+    `read_changes` and `refetch` are those of the mirror: each takes the lease that it needs. The scan needs none.
+    """
 
     def __init__(
         self,
         warehouse: Warehouse,
         client: RallyClient,
         policy: MirrorPolicy,
-        entity: Entity,
         *,
         clock: Clock,
         progress: Progress,
+        lease_of: Callable[[str], AbstractContextManager[Lease]],
+        read_changes: Callable[[], ChangesResult],
+        refetch: Callable[[Entity], object],
     ) -> None:
         self._warehouse = warehouse
         self._client = client
         self._policy = policy
-        self._entity = entity
         self._clock = clock
         self._progress = progress
-        self._decoder = RecordDecoder(entity)
-        self._table = ENTITY_TABLES[entity]
-        self._columns = tuple(name for name in self._decoder.columns if name not in BOOKKEEPING)
-        self._recent: deque[set[str]] = deque(maxlen=_RECENT_PAGES)
-        self._places = [self._decoder.columns.index(name) for name in self._columns]
+        self._lease_of = lease_of
+        self._read_changes = read_changes
+        self._refetch = refetch
+        self._costs: dict[Entity, Cost] = {}
 
-    def run(self, meter: Meter, *, lease: Lease | None) -> Comparison:
-        """Compare; with a lease, mark every difference and let looks repair it."""
-        findings = _Findings()
-        met = bytearray()
-        verified = True
-        for page, ordered in self._pages():
-            met += page.packed_keys()
-            verified = verified and ordered
-            self._compare_page(page, findings, lease)
-            self._progress(f"{self._entity.stream}.verify", findings.compared, None)
-        self._find_extra(bytes(met), findings, lease)
-        repaired = 0
-        if lease is not None and findings.kinds.total():
-            settler = Settler(
-                self._warehouse,
-                self._client,
-                self._policy,
-                self._entity,
-                lease,
-                clock=self._clock,
-                progress=self._progress,
-            )
-            settled = settler.run(meter)
-            repaired = settled.inserted + settled.updated + settled.deleted
-        elif 0 < findings.kinds.total() <= _CONFIRM_AT_MOST:
-            self._confirm(findings)
-        comparison = self._comparison(findings, repaired, verified, meter)
-        self._store(comparison)
-        return comparison
+    def run(self, entities: Sequence[Entity], *, heal: bool) -> list[Comparison]:
+        """Compare; with `heal`, repair what differs.
 
-    def _comparison(self, findings: _Findings, repaired: int, verified: bool, meter: Meter) -> Comparison:
-        kinds = findings.kinds
-        return Comparison(
-            entity=self._entity.value,
-            compared=findings.compared,
-            equal=findings.compared - kinds[MISSING] - kinds[STALE] - findings.in_flight,
-            missing=kinds[MISSING],
-            extra=kinds[EXTRA],
-            stale=kinds[STALE],
-            in_flight=findings.in_flight,
-            repaired=repaired,
-            verified=verified,
-            examples=tuple(list(findings.named.items())[:_EXAMPLES]),
-            cost=meter.cost(),
+        Raises:
+            NeverExtracted: a table was never filled by a full extract.
+            MassDeleteSuspected: more rows would go than the delete guard allows; none of that table was deleted.
+            LeaseHeld: another process worked on the same stream for longer than this one waits.
+        """
+        self._costs = dict.fromkeys(entities, Cost())
+        self._charged(entities[0], self._refuse_unfilled, entities)
+        since = self._catch_up(entities)
+        with ExitStack() as stack:
+            tables = [stack.enter_context(self._comparison(entity)) for entity in entities]
+            for table in tables:
+                self._charged(table.entity, table.scan, since)
+            self._drop_in_flight(tables, since)
+            stopped = None
+            if heal:
+                stopped = self._heal(tables, since)
+            else:
+                self._confirm(tables, since)
+            results = [table.result(self._costs[table.entity]) for table in tables]
+        if stopped is not None:
+            raise stopped
+        return results
+
+    def _comparison(self, entity: Entity) -> TableComparison:
+        return TableComparison(self._warehouse, self._client, self._policy, entity, progress=self._progress)
+
+    def _refuse_unfilled(self, entities: Sequence[Entity]) -> None:
+        with self._warehouse.reading() as tx:
+            empty = [entity for entity in entities if not is_filled(tx, entity)]
+        if not empty:
+            return
+        # A wrong URL or key is told first: the extract would stumble over it as well.
+        self._client.list_page(empty[0], offset=0, limit=1)
+        names = ", ".join(entity.table_name for entity in empty)
+        has = "has" if len(empty) == 1 else "have"
+        raise NeverExtracted(
+            f"{names} {has} not been read in full yet, so there is nothing to compare: run `rally-pipeline sync rally`"
+            " first"
         )
 
-    def _pages(self) -> Iterator[tuple[PassPage, bool]]:
-        reader = ListPass(self._fetch, overlap=self._policy.page_overlap)
-        try:
-            for page in read_ahead(reader.pages(), ahead=self._policy.prefetch):
-                yield page, True
-        except UnorderedList:
-            for page in read_unordered(
-                self._fetch, state=reader.state, agreement=self._policy.unordered_agreement
-            ):
-                yield page, False
+    # ------------------------------------------------------------------ up to now
 
-    def _fetch(self, offset: int) -> ListPage:
-        return self._client.list_page(self._entity, offset=offset, limit=self._policy.page_limit)
+    def _catch_up(self, entities: Sequence[Entity]) -> datetime:
+        """Read the feed and refetch what is pending; returns `t_r - W`, after which changes may not be known yet."""
+        self._charged(entities[0], self._read_feed)
+        self._announce_refetches(entities)
+        for entity in entities:
+            self._charged(entity, self._refetch, entity)
+        return self._read_at() - self._policy.overlap
 
-    def _compare_page(self, page: PassPage, findings: _Findings, lease: Lease | None) -> None:
-        """Compare the rows that the pages before did not show already: pages overlap."""
-        earlier = set().union(*self._recent)
-        self._recent.append(set(page.ids))
-        fresh = {
-            entity_id: (raw, version)
-            for raw, entity_id, version in zip(page.rows, page.ids, page.versions, strict=True)
-            if entity_id not in earlier
-        }
+    def _announce_refetches(self, entities: Sequence[Entity]) -> None:
         with self._warehouse.reading() as tx:
-            stored = tx.versions(self._table, list(fresh))
-            differing = [
-                (raw, entity_id)
-                for entity_id, (raw, version) in fresh.items()
-                if stored.get(entity_id) != version
-            ]
-            found = self._differences(tx, differing)
-            in_flight = marks.marked_among(tx, self._entity, list(found)) if found else set()
-        findings.compared += len(fresh)
-        self._note(found, in_flight, findings, lease)
+            pending = sum(marks.count_marks(tx, entity) for entity in entities)
+        if pending:
+            self._announce_wait(f"{pending} changed records are read again then")
 
-    def _differences(self, tx: Transaction, rows: list[tuple[msgspec.Raw, str]]) -> dict[str, str]:
-        """Id -> kind, of the records whose row is not there or not equal."""
-        if not rows:
-            return {}
-        stored = tx.fetch(self._table, self._columns, [entity_id for _, entity_id in rows])
-        found: dict[str, str] = {}
-        for raw, entity_id in rows:
-            row = stored.get(entity_id)
-            if row is None:
-                found[entity_id] = MISSING
-            elif not self._equal(bytes(memoryview(raw)), row):
-                found[entity_id] = STALE
-        return found
+    def _announce_wait(self, what: str) -> None:
+        announce(_logger, self._clock, "rally", float(self._policy.staleness_seconds), what)
 
-    def _equal(self, raw: bytes, stored: tuple[object, ...]) -> bool:
-        try:
-            row = self._decoder.decode(raw, synced_at="")
-        except RecordError:
-            return False
-        return tuple(row[place] for place in self._places) == tuple(stored)
+    def _read_feed(self) -> None:
+        """Bring the change log up to now. A read that goes on with an interrupted one may have begun long ago."""
+        result = self._read_changes()
+        if self._client.server_floor() - self._read_at() > self._policy.overlap:
+            result = self._read_changes()
+        if result.snapshot_required:
+            _logger.warning("a full extract is required: %s; compared all the same", result.snapshot_required)
 
-    def _find_extra(self, met: bytes, findings: _Findings, lease: Lease | None) -> None:
-        keys = MetKeys([met])
+    def _read_at(self) -> datetime:
+        """`t_r` of the last closed read; the present where the feed had to be given up."""
         with self._warehouse.reading() as tx:
-            chunks = [extra for ids in tx.live_keys(self._table) if (extra := keys.missing(ids))]
-            in_flight = set().union(*(marks.marked_among(tx, self._entity, extra) for extra in chunks))
-        for extra in chunks:
-            self._note(dict.fromkeys(extra, EXTRA), in_flight, findings, lease)
+            last_read = FeedState.load(tx).last_read
+        return parse_instant(last_read) if last_read is not None else self._client.server_floor()
 
-    def _note(
-        self, found: dict[str, str], in_flight: set[str], findings: _Findings, lease: Lease | None
-    ) -> None:
-        defects = {key: kind for key, kind in found.items() if key not in in_flight}
-        findings.in_flight += len(found) - len(defects)
-        findings.kinds.update(defects.values())
-        room = max(0, _CONFIRM_AT_MOST - len(findings.named))
-        findings.named.update(list(defects.items())[:room])
-        if lease is not None and defects:
-            hints = [Hint(entity_id, REASON_VERIFY) for entity_id in defects]
-            with self._warehouse.transaction(f"{self._entity.stream}.verify", lease) as tx:
-                marks.add_marks(tx, self._entity, hints, seen=self._client.server_ceiling())
+    # ------------------------------------------------------------------ what the scans found
 
-    def _confirm(self, findings: _Findings) -> None:
-        """Read what differed once more, when the staleness bound has passed: the source may be changing."""
+    def _drop_in_flight(self, tables: Sequence[TableComparison], since: datetime) -> None:
+        """Read the feed once more, if anything differs, and take out what changed meanwhile."""
+        differing = [table for table in tables if table.differences]
+        if not differing:
+            return
+        self._charged(differing[0].entity, self._read_changes)
+        for table in differing:
+            table.drop_in_flight(since)
+
+    def _confirm(self, tables: Sequence[TableComparison], since: datetime) -> None:
+        """Without healing: give entries that are late a while, then read what differs once more."""
+        if not any(table.differences for table in tables):
+            return
+        self._announce_wait("rows differ, but entries of the feed may be late: compared again then")
         self._clock.sleep(float(self._policy.staleness_seconds))
-        for entity_id, kind in list(findings.named.items()):
-            raw = self._client.get_record(self._entity, entity_id)
-            with self._warehouse.reading() as tx:
-                row = tx.fetch(self._table, self._columns, [entity_id]).get(entity_id)
-            present = row is not None and row[self._columns.index("_deleted_at")] is None
-            if raw is None:
-                now = EXTRA if present else None
-            elif row is None or not present:
-                now = MISSING
-            else:
-                now = None if self._equal(raw, row) else STALE
-            findings.kinds[kind] -= 1
-            if now is None:
-                del findings.named[entity_id]
-            else:
-                findings.kinds[now] += 1
-                findings.named[entity_id] = now
+        self._drop_in_flight(tables, since)
+        for table in tables:
+            self._charged(table.entity, table.confirm)
 
-    def _store(self, comparison: Comparison) -> None:
-        outcome = {**comparison.counts(), "at": instant_text(self._client.server_floor())}
-        with self._warehouse.transaction(f"{self._entity.stream}.verified") as tx:
-            tx.set_state(verify_stream(self._entity), outcome)
+    def _heal(self, tables: Sequence[TableComparison], since: datetime) -> MassDeleteSuspected | None:
+        """Flag, refetch, and measure what came of it. A guard that stops one table leaves the others their repairs."""
+        differing = [table for table in tables if table.differences]
+        for table in differing:
+            self._charged(table.entity, self._flag, table)
+        if differing:
+            self._announce_wait(
+                f"{sum(table.differences for table in differing)} rows differ: read again then"
+            )
+        stopped: MassDeleteSuspected | None = None
+        for table in differing:
+            try:
+                self._charged(table.entity, self._refetch, table.entity)
+            except MassDeleteSuspected as question:
+                stopped = stopped or question
+        if differing:
+            self._charged(differing[0].entity, self._read_changes)
+        for table in differing:
+            self._charged(table.entity, table.measure_healing, since)
+        return stopped
+
+    def _flag(self, table: TableComparison) -> None:
+        with self._lease_of(table.entity.stream) as lease:
+            table.flag(lease)
+
+    # ------------------------------------------------------------------ cost and waits
+
+    def _charged(self, entity: Entity, action: Callable[..., Result], *arguments: Any) -> Result:
+        """Do it at the cost of an entity; what all share is put down to the first that needs it."""
+        meter = Meter(self._client, self._clock)
+        try:
+            return action(*arguments)
+        finally:
+            self._costs[entity] += meter.cost()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rally_pipeline.clock import Clock, SystemClock
+from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.sell.client import SellClient, connect
 from rally_pipeline.sell.device import DeviceClaims
 from rally_pipeline.sell.mirror import Progress, SellMirror, no_progress
@@ -25,7 +26,7 @@ def open_mirror(
     client: SellClient | None = None,
     progress: Progress = no_progress,
     clock: Clock | None = None,
-    patience_seconds: float = 0.0,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[SellMirror]:
     """The mirror of the account in the warehouse that the settings name, its tables in place; closed at the end.
 

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select
 
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.garbage import searched_rarely
+from rally_pipeline.http.waits import announce
 from rally_pipeline.sell import device as devices
 from rally_pipeline.sell import landing, marks
 from rally_pipeline.sell.client import SellClient
@@ -41,8 +42,6 @@ _LEASE_SECONDS = 300.0
 """Longer than any one call with its repetitions, so that a slow server costs no take-over."""
 _MOST_WAITS = 3
 """So many times the staleness bound is waited for at most in one run; what is open then is left to the next one."""
-_SILENT_SECONDS = 5.0
-"""A longer wait is told."""
 _RUN = "sell.run"
 """State: how the last drain ended."""
 REPLAYED = "replayed from quarantine"
@@ -167,12 +166,13 @@ class SellMirror:
                 return
             left = (max(due) - self._client.server_time()).total_seconds()
             seconds = min(max(left, 0.0) + 0.01, bound)
-            if seconds > _SILENT_SECONDS:
-                until = self._clock.now() + timedelta(seconds=seconds)
-                logger.info(
-                    "waiting until %s UTC, when what the queue left open can be looked at",
-                    f"{until:%H:%M:%S}",
-                )
+            announce(
+                logger,
+                self._clock,
+                "sell",
+                seconds,
+                "then an answer about what the queue left open cannot be stale",
+            )
             self._clock.sleep(seconds)
             waited += seconds
 

@@ -141,8 +141,11 @@ def json_text(value: object) -> str:
 
 
 def canonical_json(text: str) -> str:
-    """The canonical form of a JSON text."""
-    return json_text(msgspec.json.decode(text))
+    """The canonical form of a JSON text; its numbers keep every digit."""
+    try:
+        return json_text(_decode_exactly(text))
+    except ValueError:
+        return text  # a number of more digits than Python converts; PostgreSQL's own form is one, too
 
 
 def parse_json(text: str) -> Any:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
+import threading
 
 import pytest
+
+MOST_CHANGES = 2_000
+"""Of a source that does not rest: a machine so slow that no read would catch up with it is given a chance."""
 
 
 def one_line(text: str) -> str:
@@ -61,6 +65,79 @@ def test_verify_counts_each_kind_of_difference_and_heals_just_those(filled):
     assert healed.exit_code == 0, healed.stderr
     assert json.loads(healed.stdout)["equal"]
     assert filled.say("verify").exit_code == 0
+
+
+def test_verify_after_ordinary_edits_is_content(filled, sandbox):
+    sandbox.sandbox.rally.mutate(3)
+    found = filled.say("verify", "rally", "--json")
+    assert found.exit_code == 0, found.stderr
+    entities = json.loads(found.stdout)["entities"]
+    assert set(entities) == {"contacts", "companies", "deals", "activities"}
+    named = {"compared", "equal", "missing", "extra", "stale", "in_flight", "repaired", "left", "examples"}
+    assert all(counts.keys() >= named for counts in entities.values())
+    assert not any(counts["differences"] for counts in entities.values())
+
+
+@pytest.mark.parametrize("options", [[], ["--heal"]])
+def test_verify_beside_a_source_that_never_rests_ends_well(filled, sandbox, options):
+    rally = sandbox.sandbox.rally
+    rally.switch(max_limit=4)
+    kinds = {"update": 3.0, "insert": 1.0, "delete": 1.0}
+    rested = threading.Event()
+
+    def live() -> None:
+        for _ in range(MOST_CHANGES):
+            if rested.wait(0.002):
+                break
+            rally.mutate(1, kinds)
+
+    source = threading.Thread(target=live)
+    source.start()
+    try:
+        done = filled.say("verify", "--json", *options)
+    finally:
+        rested.set()
+        source.join()
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["equal"], found["differences"], found["left"]) == (True, 0, 0)
+    assert sum(counts["repaired"] for counts in found["entities"].values()) == 0
+
+
+def test_verify_sees_a_changed_cell_and_heals_it(filled):
+    with sqlite3.connect(filled.home / "warehouse.db") as connection:
+        connection.execute("UPDATE rally_contacts SET email = 'wrong@example.org'")
+        (rows,) = connection.execute("SELECT count(*) FROM rally_contacts").fetchone()
+    found = filled.say("verify")
+    assert found.exit_code == 1
+    assert f"{rows} rows differ" in one_line(found.stderr)
+    healed = filled.say("verify", "--heal", "--json")
+    assert healed.exit_code == 0, healed.stderr
+    contacts = json.loads(healed.stdout)["entities"]["contacts"]
+    assert (contacts["stale"], contacts["repaired"], contacts["left"]) == (rows, rows, 0)
+    with sqlite3.connect(filled.home / "warehouse.db") as connection:
+        wrong = connection.execute("SELECT 1 FROM rally_contacts WHERE email = 'wrong@example.org'")
+        assert wrong.fetchall() == []
+
+
+def test_verify_says_what_healing_could_not_repair(filled, sandbox):
+    rally = sandbox.sandbox.rally
+    rally.distort("contacts", rally.ids("contacts")[0], append=',"email":"twice@example.org"')
+    done = filled.say("verify", "--heal", "--json")
+    assert done.exit_code == 1
+    assert "1 row differs even after healing" in one_line(done.stderr)
+    found = json.loads(done.stdout)
+    assert (found["equal"], found["differences"], found["left"]) == (False, 1, 1)
+    assert found["entities"]["contacts"]["repaired"] == 0
+    rally.restore("contacts", rally.ids("contacts")[0])
+    assert filled.say("verify").exit_code == 0
+
+
+def test_verify_before_the_first_sync_says_what_to_do(connected):
+    done = connected.say("verify")
+    assert done.exit_code == 2
+    assert one_line(done.stderr).endswith("run `rally-pipeline sync rally` first")
+    assert done.stdout == ""
 
 
 def test_status_has_every_figure_of_every_table(filled, sandbox):
@@ -226,24 +303,33 @@ def test_quarantine_lists_what_could_not_be_stored_and_replay_tries_again(connec
     assert "rally.contacts" in connected.say("quarantine").stdout
 
 
-def test_a_mass_delete_stops_and_waits_for_a_persons_word(connected, sandbox):
+def test_a_mass_delete_stops_and_waits_for_a_persons_word(filled, sandbox):
     from rally_pipeline.rally.connection import open_mirror
     from rally_pipeline.rally.entities import Entity
 
-    rally = sandbox.sandbox.rally
+    connected, rally = filled, sandbox.sandbox.rally
     rally.mutate(300, kinds=["insert"], entities=["companies"])
     with open_mirror(connected.settings()) as mirror:
         mirror.extract(Entity.COMPANIES)
+    sandbox.sandbox.clock.advance(100)
     for company in rally.ids("companies")[:150]:
         rally.delete("companies", company)
     rally.clear_feed()
+    before = stored_companies(connected)
     stopped = connected.say("verify", "--heal")
     assert stopped.exit_code == 2, stopped.output
-    assert "rally-pipeline allow-deletes companies 1" in one_line(stopped.stderr)
+    assert "rally-pipeline allow-deletes companies 150" in one_line(stopped.stderr)
+    assert stored_companies(connected) == before
     assert connected.say("allow-deletes", "companies", "150").exit_code == 0
     healed = connected.say("verify", "--heal")
     assert healed.exit_code == 0, healed.stderr
     assert connected.say("verify").exit_code == 0
+
+
+def stored_companies(shell) -> int:
+    with sqlite3.connect(shell.home / "warehouse.db") as connection:
+        (count,) = connection.execute("SELECT count(*) FROM rally_companies").fetchone()
+    return int(count)
 
 
 @pytest.mark.parametrize("command", ["sandbox", "dev"])
@@ -258,7 +344,8 @@ def test_a_port_in_use_is_a_mistake(shell, command):
 
 
 @pytest.mark.parametrize(
-    "command", [["sync", "hubspot"], ["sandbox", "--faults", "nonsense"], ["frobnicate"]]
+    "command",
+    [["sync", "hubspot"], ["verify", "hubspot"], ["sandbox", "--faults", "nonsense"], ["frobnicate"]],
 )
 def test_unknown_names_are_mistakes_of_usage(shell, command):
     done = shell.say(*command)

@@ -107,7 +107,7 @@ def test_the_inbox_sensor_leaves_what_counts_as_imported_alone(office: Shell) ->
     (inbox / "calls.csv").write_text(csv_text(TEMPLATES[Entity.ACTIVITIES].headers, activities(2)))
     assert office.say("restored", "--yes").exit_code == 0
     settings = office.settings()
-    sensor, warehouse = import_sensor(settings), WarehouseResource(url=settings.warehouse)
+    sensor, warehouse = import_sensor(settings), WarehouseResource(url=f"sqlite:///{settings.warehouse}")
     cursor = None
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(3):
@@ -125,7 +125,7 @@ def test_the_inbox_sensor_asks_for_no_import_into_an_older_state(office: Shell) 
     shutil.copy(office.home / "warehouse.db", office.home / "backup")
     put_back(office, into_the_same_file=False)
     settings = office.settings()
-    sensor, warehouse = import_sensor(settings), WarehouseResource(url=settings.warehouse)
+    sensor, warehouse = import_sensor(settings), WarehouseResource(url=f"sqlite:///{settings.warehouse}")
     with dg.DagsterInstance.ephemeral() as instance:
         seen = _tick(sensor, instance, warehouse, None)
         with pytest.raises(dg.Failure, match="rally-pipeline restored"):

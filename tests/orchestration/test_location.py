@@ -22,11 +22,13 @@ import gc, json, sqlite3, socket, sys, time
 def refuse(*_args, **_kwargs):
     raise AssertionError("the location touched the network or a database while loading")
 
+begun = time.process_time()
 import dagster
+dagster_seconds = time.process_time() - begun
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = sqlite3.connect = refuse
-begun = time.perf_counter()
+begun = time.process_time()
 from rally_pipeline.definitions import defs
-seconds = time.perf_counter() - begun
+seconds = time.process_time() - begun
 frozen = gc.get_freeze_count()
 heavy = sorted({"requests", "sqlalchemy", "pandas", "psycopg", "openpyxl"} & sys.modules.keys())
 repository = defs.get_repository_def()
@@ -34,7 +36,7 @@ graph = defs.resolve_asset_graph()
 sensors = {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs}
 schedules = {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs}
 print(json.dumps({
-    "seconds": seconds,
+    "share": seconds / dagster_seconds,
     "frozen": frozen,
     "heavy": heavy,
     "assets": sorted(key.to_user_string() for key in graph.get_all_asset_keys()),
@@ -110,7 +112,7 @@ def test_nothing_removes_runs(configured):
 
 def test_loading_is_quick_and_imports_nothing_heavy(configured):
     assert configured["heavy"] == []
-    assert configured["seconds"] < 1.0  # the goal is 0.4 s; a busy test machine is allowed more
+    assert configured["share"] < 1.0  # of what Dagster itself takes, so that a busy machine says the same
 
 
 def test_what_is_loaded_is_left_out_of_the_search_for_garbage(configured):

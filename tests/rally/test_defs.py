@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from rally_pipeline.orchestration.cursor import RequestCursor
 from rally_pipeline.orchestration.resources import WarehouseResource
@@ -30,6 +31,8 @@ from rally_pipeline.settings import Settings, load_settings
 from rally_pipeline.warehouse import Warehouse
 
 OVERLAP = 30
+MOST_CHANGES = 2_000
+"""Of a source that does not rest: a machine so slow that no read would catch up with it is given a chance."""
 FEED = dg.AssetKey(["rally_feed", "changes"])
 
 
@@ -461,6 +464,91 @@ def test_reconcile_repairs_what_differs_and_counts_it(office):
     assert observed.event_log_entry.dagster_event.asset_observation_data.asset_observation.metadata[
         "rally/repaired"
     ] == dg.MetadataValue.int(3)
+
+
+def repairs_check(office) -> dg.AssetCheckEvaluation:
+    """What the comparison itself last said of the deals' check."""
+    key = dg.AssetCheckKey(dg.AssetKey(["rally", "deals"]), "reconcile_found_nothing")
+    (record,) = office.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    return record.event.dagster_event.event_specific_data
+
+
+def test_reconcile_tells_its_check_at_once(office):
+    office.fill()
+    with open_mirror(office.settings) as mirror, mirror.warehouse.transaction("test") as transaction:
+        transaction.execute(update(ENTITY_TABLES[Entity.DEALS]).values(currency="???"))
+    office.run("reconcile")
+    found = repairs_check(office)
+    assert not found.passed
+    assert found.metadata["reconcile_repairs"].value == office.rally.counts()["deals"]
+    assert found.metadata["reconcile_left"].value == 0
+    office.run("reconcile")
+    assert repairs_check(office).passed
+
+
+@pytest.mark.parametrize("heal", [True, False])
+def test_reconcile_beside_a_source_that_never_rests_is_green(office, heal):
+    office.fill()
+    office.rally.switch(max_limit=5)
+    kinds = {"update": 3.0, "insert": 1.0, "delete": 1.0}
+    rested = threading.Event()
+
+    def live() -> None:
+        for _ in range(MOST_CHANGES):
+            if rested.wait(0.002):
+                break
+            office.rally.mutate(1, kinds)
+
+    source = threading.Thread(target=live)
+    source.start()
+    try:
+        ops = {f"reconcile_{entity.value}": {"config": {"heal": heal}} for entity in Entity}
+        result = office.run("reconcile", ops=ops)
+    finally:
+        rested.set()
+        source.join()
+    assert failed_steps(result) == {}
+    assert repairs_check(office).passed
+    observed = office.instance.fetch_observations(dg.AssetKey(["rally", "deals"]), limit=1).records[0]
+    counts = observed.event_log_entry.dagster_event.asset_observation_data.asset_observation.metadata
+    assert (counts["rally/repaired"].value, counts["rally/left"].value) == (0, 0)
+
+
+def test_reconcile_before_any_full_extract_says_what_to_do(office):
+    failures = failed_steps(office.run("reconcile"))
+    assert failures["reconcile_deals"].endswith("run `rally-pipeline sync rally` first")
+
+
+def daily(office) -> list[dg.RunRequest] | str:
+    """Evaluate the daily schedule at three o'clock: its run requests, or why it skips."""
+    schedule = office.definitions.resolve_schedule_def("reconcile_schedule")
+    resources = office.definitions.resources or {}
+    with dg.build_schedule_context(
+        instance=office.instance,
+        scheduled_execution_time=datetime(2026, 3, 3, 3, 0, tzinfo=UTC),
+        resources={"rally": resources["rally"], "warehouse": resources["warehouse"]},
+    ) as context:
+        found = schedule.evaluate_tick(context)
+    return found.skip_message or list(found.run_requests or [])
+
+
+def test_the_daily_comparison_is_off_and_at_three(office):
+    schedule = office.definitions.resolve_schedule_def("reconcile_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 * * *", "UTC")
+    assert schedule.job_name == "reconcile"
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_the_daily_comparison_waits_for_the_first_full_extract_and_for_the_one_under_way(yesterday_in_files):
+    office = yesterday_in_files
+    assert "before every entity has been read in full once" in daily(office)
+    assert office.requests() == []
+    office.fill()
+    (request,) = daily(office)
+    assert request.run_key == "2026-03-03T03:00:00+00:00"
+    job = office.definitions.resolve_job_def("reconcile")
+    run = office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert daily(office) == f"reconcile {run.run_id[:8]} is started; the next comparison is tomorrow's"
 
 
 # -- sensor -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.tables import changes, dirty, feed_windows, tombstones
+from rally_pipeline.rally.tables import ENTITY_TABLES, changes, dirty, feed_windows, tombstones
 from rally_pipeline.warehouse.tables import quarantine
 from tests.rally.conftest import MakeWorld
 from tests.rally.world import World
@@ -85,6 +85,10 @@ def test_no_operation_reads_the_bookkeeping_from_end_to_end(make_world: MakeWorl
         mirror.settle(Entity.CONTACTS)
         mirror.extract(Entity.CONTACTS)
         mirror.extract_updated(Entity.CONTACTS)
+        with world.warehouse.transaction("somebody") as tx:
+            tx.execute(sa.update(ENTITY_TABLES[Entity.CONTACTS]).values(notes="wrong"))
+        mirror.verify(Entity.CONTACTS)
+        mirror.verify(Entity.CONTACTS, heal=True)
         mirror.coverage()
         mirror.windows_to_close(world.clock.now())
     assert watch.touched() == {table.name for table in BOOKKEEPING}

@@ -45,6 +45,11 @@ CRASH_EVERY = 25
 """Cycles between two crashes."""
 BOUNDS = {"late_seconds": 40, "replica_lag_seconds": 20}
 POLICY = {"overlap_seconds": 120, "staleness_seconds": 30}
+_COMPARE_TRIES = 20
+_BETTER_AT_NIGHT = 50
+_STEPS_BETWEEN_EDITS = 7
+"""Calls and commits of a comparison between two changes of the source."""
+_WEIGHTS = {"insert": 1.0, "update": 8.0, "delete": 0.9, "revive": 0.1}
 _SAID = re.compile(r"rally-pipeline allow-deletes (\w+) (\d+)")
 """What the person at the screen is told to do."""
 LASTING = frozenset({"unauthorized", "forbidden", "hidden", "always_429"})
@@ -72,7 +77,9 @@ class Report:
     doubled: int = 0
     """Rows that the source does not have."""
     repairs: int = 0
-    """Rows that a comparison had to repair although no mark was open for them."""
+    """Rows that a comparison found different although nothing was pending for them."""
+    in_flight: int = 0
+    """Rows that the source changed around a comparison: neither lost nor repaired."""
     marks_left: int = 0
     memory_mb_by_day: list[float] = field(default_factory=list)
     source_alone_mb_by_day: list[float] = field(default_factory=list)
@@ -110,10 +117,19 @@ class Account:
         self._due -= number
         self.changes += number
         begun = self.sandbox.clock.now()
-        weights = {"insert": 1.0, "update": 8.0, "delete": 0.9, "revive": 0.1}
-        self.sandbox.rally.mutate(number, kinds=weights, over_seconds=CYCLE_SECONDS * 0.9)
+        self.sandbox.rally.mutate(number, kinds=_WEIGHTS, over_seconds=CYCLE_SECONDS * 0.9)
         passed = (self.sandbox.clock.now() - begun).total_seconds()
         self.sandbox.clock.advance(max(0.0, CYCLE_SECONDS - passed))
+
+    def stir(self, number: int) -> None:
+        """Some changes in a short time."""
+        self.changes += number
+        self.sandbox.rally.mutate(number, kinds=_WEIGHTS, over_seconds=number / 2)
+
+    def edit(self) -> None:
+        """One change now. No delete: one whose entry is later than V looks like a row that was lost."""
+        self.changes += 1
+        self.sandbox.rally.mutate(1, kinds={"insert": 1.0, "update": 8.0}, over_seconds=0.5)
 
 
 class Soak:
@@ -126,7 +142,8 @@ class Soak:
         self._dice = Random(seed)
         self._fault_share = fault_share
         self._steps_to_live: int | None = None
-        self._break_things()
+        self._steps_to_edit: int | None = None
+        self._break_things(fault_share)
         self.process = Process(
             f"sqlite:///{folder / 'warehouse.db'}",
             self.sandbox,
@@ -154,9 +171,10 @@ class Soak:
         self._judge()
         return self.report
 
-    def _break_things(self) -> None:
+    def _break_things(self, share: float) -> None:
+        self.sandbox.faults.clear()
         for name in FAULT_NAMES:
-            self.sandbox.faults.add(name, times=None, probability=self._fault_share)
+            self.sandbox.faults.add(name, times=None, probability=share)
 
     def _at_step(self, process: Process, name: str) -> None:
         if self._steps_to_live is not None:
@@ -164,6 +182,11 @@ class Soak:
             if self._steps_to_live < 0:
                 self._steps_to_live = None
                 process.die(name)
+        if self._steps_to_edit is not None:
+            self._steps_to_edit -= 1
+            if self._steps_to_edit == 0:
+                self._steps_to_edit = _STEPS_BETWEEN_EDITS
+                self.account.edit()
 
     def _work(self, parts: Callable[[], list[Callable[[], object]]]) -> None:
         """The parts, each on its own as an orchestrator runs them; what fails is left to the next cycle."""
@@ -193,31 +216,42 @@ class Soak:
             return False
         return True
 
-    def _read_everything(self) -> list[Callable[[], object]]:
-        """What the feed has not told yet is no defect: read it to its end, however often that takes."""
+    def _compare(self) -> None:
+        """The comparison as people run it, beside a source at work; a failed one is tried again, as theirs is.
 
-        def read() -> None:
-            while not self._attempt(self.process.mirror.read_changes):
-                self.sandbox.clock.advance(5)
+        No list is read to its end where most requests fail, so the API is in better health at night.
+        """
+        self._break_things(self._fault_share / _BETTER_AT_NIGHT)
+        try:
+            self._try_to_compare()
+        finally:
+            self._break_things(self._fault_share)
 
-        return [read]
+    def _try_to_compare(self) -> None:
+        done: list[bool] = []
+        for _ in range(_COMPARE_TRIES):
+            self.account.stir(50)
+            self._steps_to_edit = _STEPS_BETWEEN_EDITS
+            self._work(lambda: [lambda: done.append(self._compare_once())])
+            self._steps_to_edit = None
+            if done:
+                return
+            self.sandbox.clock.advance(60)
+        self.report.lost += 1
+        self.report.examples.append(f"no comparison ended in {_COMPARE_TRIES} attempts")
 
-    def _compare(self) -> list[Callable[[], object]]:
-        def compare(entity: Entity) -> None:
-            found = self.process.mirror.verify(entity, heal=True)
-            self.report.repairs += found.repaired
-            if found.repaired:
-                self.report.examples += [f"repaired: {entity.value} {example}" for example in found.examples][
-                    :3
-                ]
-
-        return [lambda entity=entity: compare(entity) for entity in Entity]  # type: ignore[misc]
+    def _compare_once(self) -> bool:
+        for found in self.process.mirror.verify_all(heal=True):
+            self.report.repairs += found.differences
+            self.report.in_flight += found.in_flight
+            if found.differences:
+                shown = [f"repaired: {found.entity} {example}" for example in found.examples]
+                self.report.examples += shown[:3]
+        return True
 
     def _end_day(self, begun: float) -> None:
         """The nightly comparison, and a new process."""
-        self.sandbox.clock.advance(sum(BOUNDS.values()))
-        self._work(self._read_everything)
-        self._work(self._compare)
+        self._compare()
         self.process.restart()
         self.report.memory_mb_by_day.append(resident_mb())
         self.report.open_files_by_day.append(len(list(Path("/proc/self/fd").iterdir())))
@@ -309,7 +343,8 @@ def describe(report: Report) -> str:
             f" {report.cycles:,} cycles, {report.requests:,} requests, {report.faults:,} faults of"
             f" {len(FAULT_NAMES)} kinds, {report.crashes} crashes, {report.failed_parts:,} parts that failed,"
             f" {report.questions} questions",
-            f"lost {report.lost}, doubled {report.doubled}, repairs {report.repairs}, marks left {report.marks_left}",
+            f"lost {report.lost}, doubled {report.doubled}, repairs {report.repairs},"
+            f" in flight {report.in_flight}, marks left {report.marks_left}",
             f"memory {', '.join(f'{mb:.0f}' for mb in report.memory_mb_by_day)} MB at the end of each day{growth}",
             f"open files {', '.join(map(str, files))}",
             *report.examples,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rally_pipeline.warehouse import UpsertResult, Warehouse
 from rally_pipeline.warehouse.values import (
+    canonical_json,
     clean_text,
     decimal_text,
     instant_text,
@@ -301,3 +302,10 @@ def test_values_of_small_statements_are_natural_python_values(store: Warehouse) 
         assert tx.fetch(people, ("updated_at", "wealth", "tags"), ["a"]) == {
             "a": ("2026-03-29T01:30:00.000000Z", "1.1", '{"a":[1]}')
         }
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1.10}', f"[{'9' * 40}]", "0.1000000000000000055", "1" + "0" * 400, "9" * 6_000]
+)
+def test_a_json_text_keeps_every_digit_of_its_numbers(text: str) -> None:
+    assert canonical_json(text) == text

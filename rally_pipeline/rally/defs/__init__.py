@@ -5,6 +5,7 @@ import dagster as dg
 from rally_pipeline.rally.defs.assets import extract_asset, feed_asset, mirror_asset
 from rally_pipeline.rally.defs.jobs import FULL_EXTRACT_JOB, INCREMENTAL_JOB, reconcile_job
 from rally_pipeline.rally.defs.resource import RallyResource
+from rally_pipeline.rally.defs.schedules import reconcile_schedule
 from rally_pipeline.rally.defs.triggers import changes_sensor, feed_close_schedule
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.settings import Settings
@@ -13,7 +14,7 @@ __all__ = ["RallyResource", "build_defs"]
 
 
 def build_defs(settings: Settings) -> dg.Definitions:
-    """Assets, jobs, sensor and schedule of Rally, and the resource `rally`; `warehouse` is shared."""
+    """Assets, jobs, sensor and schedules of Rally, and the resource `rally`; `warehouse` is shared."""
     return dg.Definitions(
         assets=[
             *(extract_asset(entity, settings) for entity in Entity),
@@ -22,6 +23,6 @@ def build_defs(settings: Settings) -> dg.Definitions:
         ],
         jobs=[FULL_EXTRACT_JOB, INCREMENTAL_JOB, reconcile_job],
         sensors=[changes_sensor(settings)],
-        schedules=[feed_close_schedule(settings)],
+        schedules=[feed_close_schedule(settings), reconcile_schedule(settings)],
         resources={"rally": RallyResource.of(settings)},
     )

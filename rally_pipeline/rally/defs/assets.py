@@ -154,7 +154,9 @@ def mirror_asset(entity: Entity, settings: Settings) -> dg.AssetsDefinition:
                 "No settled look showed a record older than the change that named it (A2).",
             ),
             checks.spec(
-                reports.NO_REPAIRS, key, "The last comparison with Rally row by row changed nothing (A7)."
+                reports.NO_REPAIRS,
+                key,
+                "The last comparison with Rally found nothing to repair and left nothing different (A7).",
             ),
         ],
     )

@@ -9,6 +9,7 @@ INCREMENTAL = "rally_incremental"
 RECONCILE = "reconcile"
 SENSOR = "rally_changes_sensor"
 SCHEDULE = "rally_feed_close"
+RECONCILE_SCHEDULE = "reconcile_schedule"
 
 
 def extract_key(entity: Entity) -> tuple[str, str]:

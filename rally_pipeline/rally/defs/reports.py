@@ -39,8 +39,8 @@ class TableReport:
     """(key, reason), the oldest first."""
     keys: dg.AssetCheckResult
     one_writer: dg.AssetCheckResult
-    repaired: int | None
-    """Rows that the last comparison with Rally had to change; None before the first."""
+    reconciled: tuple[int, int] | None
+    """Rows that the last comparison with Rally repaired, and that it left different; None before the first."""
 
 
 def report_table(mirror: RallyMirror, entity: Entity, asset: Sequence[str]) -> TableReport:
@@ -61,15 +61,16 @@ def report_table(mirror: RallyMirror, entity: Entity, asset: Sequence[str]) -> T
             quarantined=[(record.key, record.reason) for record in transaction.quarantined(entity.stream)],
             keys=checks.keys(transaction, table, asset),
             one_writer=checks.one_writer(transaction, entity.stream, asset),
-            repaired=_last_repairs(transaction, entity),
+            reconciled=_last_comparison(transaction, entity),
         )
 
 
-def _last_repairs(transaction: Transaction, entity: Entity) -> int | None:
-    from rally_pipeline.rally.verify import verify_stream
+def _last_comparison(transaction: Transaction, entity: Entity) -> tuple[int, int] | None:
+    from rally_pipeline.rally.table_comparison import verify_stream
 
     outcome = transaction.state(verify_stream(entity))
-    return None if outcome is None else int(outcome["repaired"])
+    # An older version stored no `left`.
+    return None if outcome is None else (int(outcome["repaired"]), int(outcome.get("left", 0)))
 
 
 def extract_report(
@@ -128,7 +129,7 @@ def mirror_report(
             checks.quarantine(result.quarantined, len(table.quarantined), key),
             table.one_writer,
             _fresh(result, key),
-            _no_repairs(table.repaired, key),
+            _no_repairs(table.reconciled, key),
         ],
     )
 
@@ -147,17 +148,32 @@ def _fresh(result: SettleResult, key: Sequence[str]) -> dg.AssetCheckResult:
     )
 
 
-def _no_repairs(repaired: int | None, key: Sequence[str]) -> dg.AssetCheckResult:
-    """A7: what the comparison had to repair was lost by the feed, or by a defect."""
+def _no_repairs(found: tuple[int, int] | None, key: Sequence[str]) -> dg.AssetCheckResult:
+    """A7: what the comparison had to repair was lost by the feed, or by a defect. In flight is neither."""
+    repaired, left = found or (0, 0)
     return dg.AssetCheckResult(
         check_name=NO_REPAIRS,
         asset_key=dg.AssetKey(list(key)),
-        passed=not repaired,
+        passed=not repaired and not left,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"the last comparison with Rally repaired {repaired} rows; the target is 0"
-        if repaired
+        description=f"the last comparison with Rally repaired {repaired} rows and left {left} that differ;"
+        " the target is 0"
+        if repaired or left
         else None,
-        metadata={} if repaired is None else {"reconcile_repairs": repaired},
+        metadata={} if found is None else {"reconcile_repairs": repaired, "reconcile_left": left},
+    )
+
+
+def reconciled(repaired: int, left: int, key: Sequence[str]) -> dg.AssetCheckEvaluation:
+    """The same check at the comparison itself, so that nobody has to wait for the next materialisation."""
+    result = _no_repairs((repaired, left), key)
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(list(key)),
+        check_name=NO_REPAIRS,
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata=result.metadata,
     )
 
 

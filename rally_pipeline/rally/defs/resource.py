@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypedDict
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from rally_pipeline.orchestration.policy import LEASE_WAIT_SECONDS
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
 from rally_pipeline.orchestration.timing import given_clock
+from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.settings import DeleteMode, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class RallyResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 MirrorPolicy.of(settings),
                 clock=given_clock(),
                 progress=step_progress(log) if log is not None else no_progress,
-                patience_seconds=0.0 if tick else LEASE_WAIT_SECONDS,
+                patience_seconds=0.0 if tick else PATIENCE_SECONDS,
             )
 
     @contextmanager

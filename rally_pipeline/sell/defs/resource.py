@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from rally_pipeline.orchestration.policy import LEASE_WAIT_SECONDS
 from rally_pipeline.orchestration.progress import step_progress
 from rally_pipeline.orchestration.resources import SECRET, WarehouseResource
 from rally_pipeline.orchestration.timing import given_clock
+from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.settings import DeleteMode, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class SellResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             client=self._client,
             progress=progress,
             clock=given_clock(),
-            patience_seconds=LEASE_WAIT_SECONDS,
+            patience_seconds=PATIENCE_SECONDS,
         ) as mirror:
             yield mirror
 

@@ -13,6 +13,7 @@ from rally_pipeline.orchestration import metadata, policy
 from rally_pipeline.orchestration.failures import clear_failures
 from rally_pipeline.orchestration.resources import WarehouseResource
 from rally_pipeline.orchestration.timing import given_clock
+from rally_pipeline.processes import PATIENCE_SECONDS
 from rally_pipeline.rally.defs.names import mirror_key
 from rally_pipeline.rally.defs.resource import RallyResource
 from rally_pipeline.rally.entities import Entity
@@ -132,7 +133,7 @@ def _run(
                 import_policy,
                 clock=given_clock(),
                 progress=step_progress(log),
-                patience_seconds=policy.LEASE_WAIT_SECONDS,
+                patience_seconds=PATIENCE_SECONDS,
             )
             importer.prepare()
             return _import(importer, entity, sha256, inbox)
