@@ -22,6 +22,8 @@ _schemas = itertools.count(1)
 _MEMORY = Path("/dev/shm")
 _NEEDED_BYTES = 4 << 30
 _folder = pytest.StashKey[Path]()
+_APART = (Path(__file__).parent / "outside",)
+"""Whole commands and deployments as processes: minutes of waiting, so only run where they are named."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,6 +38,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if shutil.disk_usage(_MEMORY).free >= _NEEDED_BYTES:
         config.stash[_folder] = Path(tempfile.mkdtemp(prefix="rally-tests-", dir=_MEMORY))
         config.option.basetemp = str(config.stash[_folder] / "tmp")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Plain `pytest` leaves out what has a call of its own; `pytest tests/outside` finds it."""
+    named = [
+        Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args
+    ]
+    if collection_path in _APART and not any(path.is_relative_to(collection_path) for path in named):
+        return True
+    return None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -9,15 +10,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from rally_pipeline.http.errors import ApiError, BadAnswer, OversizedAnswer, Throttled, error_type
+from rally_pipeline.http.errors import ApiError, BadAnswer, NotTheApi, OversizedAnswer, Throttled, error_type
 from rally_pipeline.http.redaction import excerpt
-from rally_pipeline.http.throttle import server_wait
+from rally_pipeline.http.throttle import LONGEST_WAIT, server_seconds, server_wait, stated_wait
 from rally_pipeline.http.transport import Response
+from rally_pipeline.http.waits import moment
 
+_START = 512
 _LARGEST_ERROR_BODY = 64 * 1024
 _TITLE = re.compile(r"<title[^<>]{0,200}>([^<>]{1,400})</title", re.IGNORECASE)
 _WORDS = ("title", "detail", "message", "error_description", "error", "errors", "details")
 _DEEPEST = 4
+_FARTHEST_RESET = 86_400.0 * 400
 
 
 def bad_answer(response: Response, detail: str, *, quote: bool = False) -> BadAnswer:
@@ -34,6 +38,20 @@ def bad_answer(response: Response, detail: str, *, quote: bool = False) -> BadAn
     )
 
 
+def not_the_api(response: Response, detail: str) -> NotTheApi:
+    """The error for a 2xx of something that is not the system that was meant."""
+    caller = response.caller
+    excerpt = _explanation(response) if is_page(response) else ""
+    return NotTheApi(
+        caller.system, caller.method, caller.path, status=response.status, detail=detail, excerpt=excerpt
+    )
+
+
+def is_page(response: Response) -> bool:
+    """Whether the body is a web page, such as a login, a proxy's notice, or a maintenance."""
+    return response.body[:_START].removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"<"
+
+
 def answer_error(response: Response) -> ApiError:
     """The error that an answer stands for which is not a whole 200, 201, 202 or 204."""
     status, caller = response.status, response.caller
@@ -43,7 +61,7 @@ def answer_error(response: Response) -> ApiError:
     if 300 <= status < 400:
         detail = f"{status} redirect to {_target(response)}, not followed: correct the base URL"
         return kind(caller.system, caller.method, caller.path, status=status, detail=detail)
-    detail = f"{status} {_phrase(status)}".rstrip()
+    detail = f"{status} {_phrase(status)}".rstrip() + _reset_of(response)
     error = kind(
         caller.system,
         caller.method,
@@ -55,6 +73,14 @@ def answer_error(response: Response) -> ApiError:
     if isinstance(error, Throttled):
         error.wait_seconds = server_wait(response)
     return error
+
+
+def _reset_of(response: Response) -> str:
+    """When a server that refuses for longer than is waited at once says that it will go on."""
+    wait, now = stated_wait(response), server_seconds(response)
+    if response.status != HTTPStatus.TOO_MANY_REQUESTS or wait is None or now is None or wait <= LONGEST_WAIT:
+        return ""
+    return f", requests are taken again at {moment(now + wait)}" if wait < _FARTHEST_RESET else ""
 
 
 def _phrase(status: int) -> str:
@@ -77,7 +103,7 @@ def _target(response: Response) -> str:
 
 def _explanation(response: Response) -> str:
     """What the body says about the error, in at most 200 clean characters."""
-    body = response.body
+    body = response.body.removeprefix(codecs.BOM_UTF8)
     secrets = response.caller.secrets
     if body[:1] == b"{" and len(body) <= _LARGEST_ERROR_BODY:
         try:

@@ -6,16 +6,20 @@ from typing import Protocol
 
 from rally_pipeline.http.header_budget import HeaderBudget
 from rally_pipeline.http.token_budget import TokenBudget
-from rally_pipeline.http.transport import Response
+from rally_pipeline.http.transport import LimitReached, Response
 
-__all__ = ["Budget", "HeaderBudget", "TokenBudget"]
+__all__ = ["Budget", "HeaderBudget", "LimitReached", "TokenBudget"]
 
 
 class Budget(Protocol):
     """Decides when the next request may be sent. Safe to use from several threads."""
 
-    def acquire(self) -> float:
-        """Wait until one request may be sent, and count it as under way. Returns the seconds waited."""
+    def acquire(self, give_up_at: float = ...) -> float:
+        """Wait until one request may be sent, and count it as under way. Returns the seconds waited.
+
+        Raises:
+            LimitReached: none may be sent before the clock's monotonic second `give_up_at`.
+        """
         ...
 
     def observe(self, response: Response | None, sent_at: float, received_at: float) -> None:

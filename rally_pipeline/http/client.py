@@ -5,28 +5,39 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import BinaryIO, Self, TypedDict, Unpack
+from typing import BinaryIO, Self, TypedDict, TypeVar, Unpack
 
 import msgspec
 from urllib3.filepost import encode_multipart_formdata
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
-from rally_pipeline.http.answers import answer_error, bad_answer
+from rally_pipeline.http.answers import answer_error, is_page, not_the_api
 from rally_pipeline.http.budget import Budget
-from rally_pipeline.http.errors import ApiError, NoAnswer, ReadOnly
+from rally_pipeline.http.errors import ApiError, BadAnswer, NoAnswer, ReadOnly, Throttled
 from rally_pipeline.http.redaction import redact, spellings
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS, Attempts, RetryBucket, RetryPolicy
 from rally_pipeline.http.session import SessionTransport
-from rally_pipeline.http.transport import Caller, Limits, Request, Response, Transport, TransportFailure
+from rally_pipeline.http.shortage import LONGEST_SHORTAGE
+from rally_pipeline.http.transport import (
+    Caller,
+    LimitReached,
+    Limits,
+    Request,
+    Response,
+    Transport,
+    TransportFailure,
+)
 from rally_pipeline.http.urls import build_url, check_base_url, is_loopback, quote_segment
+from rally_pipeline.http.waits import LONGEST_SILENT, announce
 
 __all__ = ["CallOptions", "File", "HttpClient", "Usage", "quote_segment"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_POLICY = RetryPolicy()
 DEFAULT_LIMITS = Limits()
@@ -141,6 +152,8 @@ class HttpClient:
         self._may_be_marked = is_loopback(self._base_url) if sandbox is None else sandbox
         self._usage = Usage()
         self._server_time: datetime | None = None
+        self._answered = False
+        self._waits_long = policy.total_seconds >= LONGEST_SHORTAGE
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -177,6 +190,23 @@ class HttpClient:
             raise ReadOnly(
                 self.system, "", "", detail=f"RALLY_PIPELINE_READ_ONLY=true forbids writing: {what}"
             )
+
+    def read(
+        self,
+        path: str,
+        decode: Callable[[Response], T],
+        *,
+        method: str = "GET",
+        **options: Unpack[CallOptions],
+    ) -> tuple[Response, T]:
+        """Send a request; its answer, and what `decode` makes of it.
+
+        A GET whose answer `decode` refuses with `BadAnswer` is repeated like one to a server that fails.
+
+        Raises:
+            ApiError, ValueError: see `request`; a `BadAnswer` of `decode` where it goes on.
+        """
+        return self._exchange(method, path, decode, options)
 
     def get(self, path: str, **options: Unpack[CallOptions]) -> Response:
         """See `request`; repeated."""
@@ -219,17 +249,7 @@ class HttpClient:
             ApiError: one of its subclasses says what came instead.
             ValueError: the path, the headers or the body cannot be sent.
         """
-        if self._read_only and (method != "GET" or path.startswith(self._consuming)):
-            detail = "RALLY_PIPELINE_READ_ONLY=true forbids writing"
-            raise ReadOnly(self.system, method, path, detail=detail)
-        request = self._build(method, path, options)
-        repeat = options.get("repeat")
-        return self._exchange(
-            Caller(self.system, method, path, self._secrets),
-            request,
-            options.get("limits") or self._limits,
-            may_repeat=method in _REPEATABLE if repeat is None else repeat,
-        )
+        return self._exchange(method, path, _as_it_is, options)[0]
 
     def _build(self, method: str, path: str, options: CallOptions) -> Request:
         url = build_url(self._base_url, path, options.get("params"))
@@ -253,39 +273,90 @@ class HttpClient:
             headers["Accept-Encoding"] = "identity"
         return Request(method, url, headers, content, sink)
 
-    def _exchange(self, caller: Caller, request: Request, limits: Limits, *, may_repeat: bool) -> Response:
+    def _exchange(
+        self, method: str, path: str, decode: Callable[[Response], T], options: CallOptions
+    ) -> tuple[Response, T]:
         """Attempts until one is final, or they or their time are used up."""
-        clock = self._clock
+        if self._read_only and (method != "GET" or path.startswith(self._consuming)):
+            detail = "RALLY_PIPELINE_READ_ONLY=true forbids writing"
+            raise ReadOnly(self.system, method, path, detail=detail)
+        caller = Caller(self.system, method, path, self._secrets)
+        request, limits = self._build(method, path, options), options.get("limits") or self._limits
+        clock, repeat = self._clock, options.get("repeat")
         if closed := self._bucket.enter(clock.monotonic()):
             detail = f"not sent: the server keeps failing, next attempt in {closed:.0f} s"
             raise _no_answer(caller, detail, sent=False)
-        attempts = Attempts(self._policy, request.method, self._bucket, self._random, may_repeat=may_repeat)
+        may_repeat = method in _REPEATABLE if repeat is None else repeat
+        now = clock.monotonic()
+        attempts = Attempts(self._policy, method, self._bucket, self._random, may_repeat=may_repeat, now=now)
         while True:
-            if self._budget is not None:
-                self._count(waited_seconds=self._budget.acquire())
-            attempts.begin(clock.monotonic())
+            self._acquire(caller, attempts.give_up_at)
             outcome = self._attempt(caller, request, limits)
-            wait = attempts.wait_after(outcome, clock.monotonic())
+            used: tuple[Response, T] | None = None
+            refusal: BadAnswer | None = None
+            if isinstance(outcome, Response) and 200 <= outcome.status < 300:
+                try:
+                    used = outcome, self._accept(outcome, decode)
+                except BadAnswer as error:
+                    refusal = error
+            wait = attempts.wait_after(outcome, clock.monotonic(), refusal)
+            if used is not None:
+                self._check_marker(used[0])
+                return used
+            final = refusal or _error(
+                caller, outcome, sent=attempts.sent, given_up=may_repeat and self._waits_long
+            )
             if wait is None:
-                return self._check_marker(_accept(caller, outcome, sent=attempts.sent))
-            logger.info("%s; again in %.1f s", _error(caller, outcome, sent=True), wait)
+                raise final from None
+            if wait > LONGEST_SILENT:
+                announce(logger, clock, self.system, wait, str(final))
+            else:
+                logger.info("%s; again in %.1f s", final, wait)
             self._count(retries=1, waited_seconds=wait)
             clock.sleep(wait)
 
-    def _check_marker(self, response: Response) -> Response:
+    def _acquire(self, caller: Caller, give_up_at: float) -> None:
+        """Wait until the budget lets a request go."""
+        if self._budget is None:
+            return
+        try:
+            self._count(waited_seconds=self._budget.acquire(give_up_at))
+        except LimitReached as reached:
+            error = Throttled(caller.system, caller.method, caller.path, detail=f"not sent: {reached}")
+            error.given_up = self._waits_long
+            raise error from None
+
+    def _accept(self, response: Response, decode: Callable[[Response], T]) -> T:
+        """What `decode` makes of a 2xx.
+
+        Raises:
+            BadAnswer: it is no whole answer, or `decode` refuses it.
+        """
+        if response.status not in _COMPLETE or response.problem:
+            raise answer_error(response)
+        try:
+            content = decode(response)
+        except BadAnswer as error:
+            # In the middle of a run it is a passing trouble of the server; before any other answer, the wrong address.
+            if is_page(response) and not self._answered:
+                raise not_the_api(response, error.detail) from None
+            raise
+        self._answered = self._answered or not is_page(response)
+        return content
+
+    def _check_marker(self, response: Response) -> None:
         """Refuse made-up records in a production warehouse, and real ones where the sandbox was meant."""
         marked = SANDBOX_MARKER in response.headers
         if marked and not self._may_be_marked:
-            raise bad_answer(
+            raise not_the_api(
                 response,
                 "the answer comes from a sandbox: point the URL at the real system, or set"
                 " RALLY_PIPELINE_SANDBOX=true",
             )
         if self._sandbox and not marked:
-            raise bad_answer(
+            raise not_the_api(
                 response, "the answer does not come from the sandbox, although RALLY_PIPELINE_SANDBOX=true"
             )
-        return response
 
     def _attempt(self, caller: Caller, request: Request, limits: Limits) -> Response | TransportFailure:
         """Send once; the budget hears of it whatever happens."""
@@ -349,17 +420,20 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def _accept(caller: Caller, outcome: Response | TransportFailure, *, sent: bool) -> Response:
-    if isinstance(outcome, Response) and outcome.status in _COMPLETE and not outcome.problem:
-        return outcome
-    raise _error(caller, outcome, sent=sent) from None
+def _as_it_is(_response: Response) -> None:
+    """For answers whose content the caller looks at."""
 
 
-def _error(caller: Caller, outcome: Response | TransportFailure, *, sent: bool) -> ApiError:
-    if isinstance(outcome, Response):
-        return answer_error(outcome)
-    error = _no_answer(caller, outcome.reason, sent=sent)
-    error.lasting, error.advice = outcome.lasting, redact(outcome.advice, caller.secrets)
+def _error(
+    caller: Caller, outcome: Response | TransportFailure, *, sent: bool, given_up: bool = False
+) -> ApiError:
+    if isinstance(outcome, TransportFailure):
+        failure = _no_answer(caller, outcome.reason, sent=sent)
+        failure.lasting, failure.advice = outcome.lasting, redact(outcome.advice, caller.secrets)
+        return failure
+    error = answer_error(outcome)
+    if isinstance(error, Throttled):
+        error.given_up = given_up
     return error
 
 

@@ -93,13 +93,15 @@ class Rejected(ApiError):
 
 
 class Throttled(ApiError):
-    """429, and it may not be repeated or the time for it is used up. The request was not applied.
+    """429, or too few requests left, and the time to wait for more is used up or none may be waited. Not applied.
 
     Attributes:
         wait_seconds: how long the server asked to wait (1 to 90), None if it did not say.
+        given_up: whether the limit was waited for as long as any limit is.
     """
 
     wait_seconds: float | None = None
+    given_up: bool = False
 
 
 class ServerFailed(ApiError):
@@ -112,6 +114,10 @@ class Redirected(ApiError):
 
 class BadAnswer(ApiError):
     """A 2xx answer that does not fit: HTML, empty, an error object, wrong envelope, too large, partial."""
+
+
+class NotTheApi(BadAnswer):
+    """What answers is not the system that was meant: a web page before any other answer, or the sandbox's mark."""
 
 
 class OversizedAnswer(BadAnswer):

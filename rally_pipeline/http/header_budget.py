@@ -8,6 +8,7 @@ to go on; even pacing would waste the window that is open at the start. What oth
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -15,6 +16,7 @@ from collections import deque
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS
 from rally_pipeline.http.server_clock import SHARP_SECONDS, ServerClock
+from rally_pipeline.http.shortage import LONGEST_SHORTAGE, Shortage
 from rally_pipeline.http.throttle import (
     LONGEST_WAIT,
     SHORTEST_WAIT,
@@ -23,7 +25,10 @@ from rally_pipeline.http.throttle import (
     server_seconds,
     server_wait,
 )
-from rally_pipeline.http.transport import Response
+from rally_pipeline.http.transport import LimitReached, Response
+from rally_pipeline.http.waits import announce, moment
+
+logger = logging.getLogger(__name__)
 
 # What is left untouched of a window: a share of the limit, at least four (or a tenth), at most ten.
 _RESERVED_SHARE = 0.02
@@ -86,14 +91,20 @@ class HeaderBudget:
     - After the reset one request goes first and must show the new window before the others follow. As long as
       the exact moment is uncertain (rounded header, unsharp clock), the reserve pays for that request.
     - After a pause in which others may have used up everything, one request goes first as well.
+    - A reset that is far ahead may be a mistake of the server: every 90 s one request asks again, for half an hour.
     - Without usable headers requests are not paced, apart from the wait after a 429.
 
     Args:
         clock: time; its monotonic seconds are those passed to `observe`.
+        system: whose limit it is, for the log.
+        shortage: what is known of one from other budgets of the same account.
     """
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, system: str = "rate limit", shortage: Shortage | None = None
+    ) -> None:
         self._clock: Clock = clock if clock is not None else SystemClock()
+        self._system = system
         self._changed = threading.Condition()
         self._server_clock = ServerClock()
         self._others = OthersDemand()
@@ -111,12 +122,14 @@ class HeaderBudget:
         self._longest_view = 0.0
         self._blocked_until = -math.inf
         self._refusals = 0
+        self._shortage = shortage if shortage is not None else Shortage()
+        self._announced_end = -math.inf
 
     def __repr__(self) -> str:
         return f"HeaderBudget({self._quota})"
 
-    def acquire(self) -> float:
-        """See `Budget.acquire`."""
+    def acquire(self, give_up_at: float = math.inf) -> float:
+        """See `Budget.acquire`; a shortage that lasts from call to call is waited for 30 minutes in all."""
         waited = 0.0
         while True:
             with self._changed:
@@ -129,8 +142,30 @@ class HeaderBudget:
                     self._changed.wait(min(delay, _LONGEST_NAP))
                     waited += self._clock.monotonic() - now
                     continue
+                self._check_patience(now, delay, give_up_at)
+                self._announce(now, delay)
             self._clock.sleep(delay)
             waited += delay
+
+    def _check_patience(self, now: float, delay: float, give_up_at: float) -> None:
+        since = self._shortage.since(now)
+        if since is not None:
+            give_up_at = min(give_up_at, since + LONGEST_SHORTAGE)
+        if now + delay > give_up_at:
+            raise LimitReached(self._reason())
+
+    def _announce(self, now: float, delay: float) -> None:
+        """Log the wait once, not for every thread."""
+        if abs(now + delay - self._announced_end) > _LONGEST_SLACK:
+            self._announced_end = now + delay
+            announce(logger, self._clock, self._system, delay, self._reason())
+
+    def _reason(self) -> str:
+        """Why nothing is sent now."""
+        quota = self._quota
+        if self._refusals or quota is None:
+            return "the server refused further requests (429)"
+        return f"{quota.remaining:,} of {quota.limit:,} requests are left until {moment(quota.reset)}"
 
     def try_acquire(self, now: float) -> float:
         """0 if a request may be sent at monotonic second `now`; it then counts as under way.
@@ -179,7 +214,8 @@ class HeaderBudget:
         others = self._others.within(min(now - self._known_at, _STALE_SECONDS))
         spare = left - _reserve(quota.limit) - others
         if spare < 1:
-            return opens - now, False
+            return self._await_reset(opens, now)
+        self._shortage.end()
         if spare <= _TIMED and not self._server_clock.sharp:
             if self._telling_at is None:
                 self._telling_at = self._server_clock.next_telling(now)
@@ -187,6 +223,11 @@ class HeaderBudget:
                 return min(self._telling_at, opens) - now, False
             self._telling_at = None
         return 0.0, silence > _STALE_SECONDS and left < max(quota.limit / 2, self._others.within(silence))
+
+    def _await_reset(self, opens: float, now: float) -> tuple[float, bool]:
+        """As `_judge` where too little is left: until the reset, but in steps after which one request asks again."""
+        ask_again = max(self._heard_at, self._shortage.note(now)) + LONGEST_WAIT
+        return (0.0, True) if now >= ask_again else (min(opens, ask_again) - now, False)
 
     def _opens(self, quota: Quota) -> float:
         """The monotonic second at which to try the next window."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import dataclass
 from random import Random
 
-from rally_pipeline.http.throttle import LONGEST_WAIT, server_wait
+from rally_pipeline.http.errors import BadAnswer, OversizedAnswer
+from rally_pipeline.http.shortage import Shortage
+from rally_pipeline.http.throttle import LONGEST_WAIT, failure_wait, server_wait
 from rally_pipeline.http.transport import Response, TransportFailure
 
 TOO_MANY_REQUESTS = 429
@@ -21,13 +22,14 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: sends of one call; waits after a 429 do not count.
-        total_seconds: from the first send to the start of the last one, waits after a 429 included.
+        total_seconds: from the call to the start of its last attempt, waits for the rate limit included. A limit that
+            goes on from call to call is waited for no longer in all.
         base_seconds, cap_seconds: backoff is `base * 2 ** n` up to the cap, half of it random (equal jitter).
         also_retry: further statuses that a GET repeats, such as 409 where a system throttles with it.
     """
 
     max_attempts: int = 4
-    total_seconds: float = 300.0
+    total_seconds: float = 1800.0
     base_seconds: float = 0.5
     cap_seconds: float = 20.0
     also_retry: frozenset[int] = frozenset()
@@ -41,7 +43,7 @@ class RetryPolicy:
     def backoff(self, failures: int, response: Response | None, rng: Random) -> float:
         """Seconds to wait after the `failures`-th failed attempt (1 is the first)."""
         wait = self._equal_jitter(failures, rng)
-        asked = server_wait(response) if response is not None else None
+        asked = failure_wait(response) if response is not None else None
         return wait if asked is None else asked + wait
 
     def throttle_wait(self, throttled: int, response: Response, rng: Random) -> float:
@@ -64,7 +66,8 @@ class RetryBucket:
     """Keeps retries at a tenth of the calls to one host, and leaves a host alone that fails all the time.
 
     Every call pays a tenth of a token in, every retry takes one out. After `threshold` failures in a row only
-    one probe per `probe_seconds` is sent. Safe to use from several threads.
+    one probe per `probe_seconds` is sent. `refusals` is what is known of 429 from other clients of the same account.
+    Safe to use from several threads.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class RetryBucket:
         share: float = 0.1,
         threshold: int = 10,
         probe_seconds: float = 5.0,
+        refusals: Shortage | None = None,
     ) -> None:
         self._capacity = capacity
         self._tokens = capacity
@@ -82,6 +86,7 @@ class RetryBucket:
         self._probe_seconds = probe_seconds
         self._failures = 0
         self._next_probe = 0.0
+        self._refusals = refusals if refusals is not None else Shortage()
         self._lock = threading.Lock()
 
     def enter(self, now: float) -> float:
@@ -102,11 +107,18 @@ class RetryBucket:
             self._tokens -= 1
             return True
 
+    def throttle(self, now: float) -> float:
+        """Count a 429; returns the monotonic second of the first one since any other answer."""
+        with self._lock:
+            self._failures = 0
+            return self._refusals.note(now)
+
     def record(self, ok: bool, now: float) -> None:
         """Count the end of one attempt; any answer below 500 is a sign of life."""
         with self._lock:
             if ok:
                 self._failures = 0
+                self._refusals.end()
                 return
             self._failures += 1
             if self._failures >= self._threshold:
@@ -116,14 +128,26 @@ class RetryBucket:
 class Attempts:
     """The attempts of one call.
 
+    Args:
+        now: the monotonic second at which the call begins.
+
     Attributes:
         sent: whether any attempt so far may have been applied by the server.
+        give_up_at: the monotonic second after which no further attempt starts.
     """
 
     def __init__(
-        self, policy: RetryPolicy, method: str, bucket: RetryBucket, rng: Random, *, may_repeat: bool
+        self,
+        policy: RetryPolicy,
+        method: str,
+        bucket: RetryBucket,
+        rng: Random,
+        *,
+        may_repeat: bool,
+        now: float,
     ) -> None:
         self.sent = False
+        self.give_up_at = now + policy.total_seconds
         self._policy = policy
         self._method = method
         self._bucket = bucket
@@ -131,32 +155,47 @@ class Attempts:
         self._may_repeat = may_repeat
         self._failures = 0
         self._throttled = 0
-        self._give_up_at = math.inf
 
-    def begin(self, now: float) -> None:
-        """An attempt starts at monotonic second `now`; the first one starts the total time."""
-        self._give_up_at = min(self._give_up_at, now + self._policy.total_seconds)
+    def wait_after(
+        self, outcome: Response | TransportFailure, now: float, refusal: BadAnswer | None = None
+    ) -> float | None:
+        """Seconds to wait before the next attempt; None when `outcome` is final.
 
-    def wait_after(self, outcome: Response | TransportFailure, now: float) -> float | None:
-        """Seconds to wait before the next attempt; None when `outcome` is final."""
-        if isinstance(outcome, Response) and outcome.status == TOO_MANY_REQUESTS:
-            self._bucket.record(ok=True, now=now)
-            self._throttled += 1
-            wait = self._policy.throttle_wait(self._throttled, outcome, self._rng)
-            return wait if self._may_repeat and now + wait <= self._give_up_at else None
-        response = outcome if isinstance(outcome, Response) else None
-        if response is not None and not self._policy.is_failure(self._method, response.status):
-            self._bucket.record(ok=True, now=now)
-            return None
+        `refusal`: why the content of a 2xx cannot be used.
+        """
+        if isinstance(outcome, Response):
+            if outcome.status == TOO_MANY_REQUESTS:
+                return self._wait_for_limit(outcome, now)
+            if refusal is not None:
+                # The server lives, and only reading again is sure to be harmless.
+                self._bucket.record(ok=True, now=now)
+                passing = self._method == "GET" and not isinstance(refusal, OversizedAnswer)
+                return self._wait_after_failure(outcome, now, passing=passing)
+            if not self._policy.is_failure(self._method, outcome.status):
+                self._bucket.record(ok=True, now=now)
+                return None
+            self._bucket.record(ok=False, now=now)
+            return self._wait_after_failure(outcome, now, passing=True)
         self._bucket.record(ok=False, now=now)
+        return self._wait_after_failure(outcome, now, passing=not outcome.lasting)
+
+    def _wait_for_limit(self, response: Response, now: float) -> float | None:
+        since = self._bucket.throttle(now)
+        self._throttled += 1
+        wait = self._policy.throttle_wait(self._throttled, response, self._rng)
+        latest = min(self.give_up_at, since + self._policy.total_seconds)
+        return wait if self._may_repeat and now + wait <= latest else None
+
+    def _wait_after_failure(
+        self, outcome: Response | TransportFailure, now: float, *, passing: bool
+    ) -> float | None:
+        response = outcome if isinstance(outcome, Response) else None
         self.sent = (
             self.sent or response is not None or (isinstance(outcome, TransportFailure) and outcome.sent)
         )
         self._failures += 1
         self._throttled = 0
-        if not self._may_repeat or self._failures >= self._policy.max_attempts:
-            return None
-        if isinstance(outcome, TransportFailure) and outcome.lasting:
+        if not (passing and self._may_repeat) or self._failures >= self._policy.max_attempts:
             return None
         wait = self._policy.backoff(self._failures, response, self._rng)
-        return wait if now + wait <= self._give_up_at and self._bucket.take() else None
+        return wait if now + wait <= self.give_up_at and self._bucket.take() else None

@@ -80,19 +80,37 @@ def read_quota(response: Response) -> Quota | None:
 
 
 def server_wait(response: Response) -> float | None:
-    """Seconds that the server asks to wait, clamped to 1 to 90; None if it does not say.
+    """Seconds after which to ask again: what a 429 asks to wait, clamped to 1 to 90; None if it does not say."""
+    return _clamped(stated_wait(response))
+
+
+def failure_wait(response: Response) -> float | None:
+    """The same of an answer that is not about the rate limit, whose reset then says nothing: `Retry-After` alone."""
+    return _clamped(_retry_after(response))
+
+
+def stated_wait(response: Response) -> float | None:
+    """Seconds that a 429 asks to wait, as it says them; None if it does not.
 
     `Retry-After` as seconds or as a date, else `X-RateLimit-Reset`; both dates are taken against the `Date`
     header of the same answer, never against the local clock.
     """
+    seconds = _retry_after(response)
+    if seconds is not None:
+        return seconds
+    now, reset = server_seconds(response), read_reset(response)
+    seconds = reset[0] - now if reset is not None and now is not None else None
+    return None if seconds is None or seconds < 0 else seconds
+
+
+def _retry_after(response: Response) -> float | None:
     stated = response.headers.get("retry-after")
     now = server_seconds(response)
     seconds = read_number(stated)
     if seconds is None and now is not None and (date := parse_http_date(stated)) is not None:
         seconds = date.timestamp() - now
-    if seconds is None or seconds < 0:
-        reset = read_reset(response)
-        seconds = reset[0] - now if reset is not None and now is not None else None
-    if seconds is None or seconds < 0:
-        return None
-    return min(LONGEST_WAIT, max(SHORTEST_WAIT, seconds))
+    return None if seconds is None or seconds < 0 else seconds
+
+
+def _clamped(seconds: float | None) -> float | None:
+    return None if seconds is None else min(LONGEST_WAIT, max(SHORTEST_WAIT, seconds))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,10 @@ import msgspec
 from rally_pipeline.clock import Clock, SystemClock
 from rally_pipeline.http.retry import TOO_MANY_REQUESTS
 from rally_pipeline.http.throttle import server_wait
-from rally_pipeline.http.transport import Response
+from rally_pipeline.http.transport import LimitReached, Response
+from rally_pipeline.http.waits import announce
+
+logger = logging.getLogger(__name__)
 
 _SLICES = 200
 _SAME_BOOT_SECONDS = 60.0
@@ -44,6 +49,7 @@ class TokenBudget:
         state_path: a file that processes of one machine share the rates by (POSIX file lock; it is created with
             mode 0600). None: the rates are this object's alone.
         allowance_seconds: added to each span, because requests sent a span apart may arrive closer together.
+        system: whose limit it is, for the log.
     """
 
     def __init__(
@@ -53,28 +59,36 @@ class TokenBudget:
         clock: Clock | None = None,
         state_path: Path | None = None,
         allowance_seconds: float = 0.1,
+        system: str = "rate limit",
     ) -> None:
         if not rates or any(count < 1 or seconds <= 0 for count, seconds in rates):
             raise ValueError("a rate is a positive count and a positive number of seconds")
         self._rates = [(count, seconds + allowance_seconds) for count, seconds in rates]
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._path = state_path
+        self._system = system
         self._lock = threading.Lock()
         self._state = self._empty()
 
     def __repr__(self) -> str:
         return f"TokenBudget({self._rates})"
 
-    def acquire(self) -> float:
+    def acquire(self, give_up_at: float = math.inf) -> float:
         """See `Budget.acquire`."""
         waited = 0.0
         while True:
             with self._exclusive() as state:
                 now = self._clock.monotonic()
                 turn = self._next_turn(state, now)
+                if turn > give_up_at:
+                    raise LimitReached(f"the next request may be sent in {turn - now:.0f} s only")
                 self._grant(state, turn)
             if turn <= now:
                 return waited
+            reason = (
+                "the server refused further requests" if state.blocked_until >= turn else "its rate limit"
+            )
+            announce(logger, self._clock, self._system, turn - now, reason)
             self._clock.sleep(turn - now)
             waited += turn - now
             with self._exclusive() as state:

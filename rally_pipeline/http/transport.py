@@ -167,6 +167,10 @@ class TransportFailure(Exception):
         self.advice = advice
 
 
+class LimitReached(Exception):
+    """So few requests are left that none is sent; the text says until when."""
+
+
 class Transport(Protocol):
     """Carries one request out. Safe to use from several threads."""
 

@@ -31,6 +31,10 @@ _ROOM_ERRORS: dict[str, tuple[bool, bool]] = {
 """By name, so that a room is not imported for the sake of its errors. Their texts are clear lines already."""
 
 
+_SURROUNDINGS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY")
+"""What SQLite says about disk, rights and neighbours; anything else is a defect."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """`line` is fit for a terminal; `mistake`: a setting or the surroundings must be changed by a person first;
@@ -49,7 +53,12 @@ def diagnose(error: BaseException) -> Diagnosis | None:
         known = _ROOM_ERRORS.get(f"{kind.__module__}.{kind.__qualname__}")
         if known is not None:
             return Diagnosis(str(error), *known)
-    return _diagnose_api(error) or _diagnose_warehouse(error) or _diagnose_system(error)
+    return (
+        _diagnose_api(error)
+        or _diagnose_warehouse(error)
+        or _diagnose_storage(error)
+        or _diagnose_system(error)
+    )
 
 
 def _diagnose_api(error: BaseException) -> Diagnosis | None:
@@ -65,7 +74,7 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
         errors.Forbidden: f"{key} is valid but lacks the scope for this",
         errors.Redirected: f"check {url}: it points somewhere else; expected is something like {example}",
         errors.OversizedAnswer: "a record of that size cannot be read",
-        errors.BadAnswer: f"check {url}: expected is the API of your tenant, something like {example}",
+        errors.NotTheApi: f"check {url}: expected is the API of your tenant, something like {example}",
         errors.NotFound: f"check {url}: expected is something like {example}",
     }
     for kind, hint in advice.items():
@@ -76,7 +85,11 @@ def _diagnose_api(error: BaseException) -> Diagnosis | None:
         hint = error.advice or (f"check {url} and the network" if unreachable else "")
         line = f"{error}; {hint}" if hint else str(error)
         return Diagnosis(line, mistake=unreachable, repeatable=not error.lasting)
-    repeatable = isinstance(error, errors.ServerFailed | errors.Throttled | errors.Conflict)
+    if isinstance(error, errors.BadAnswer):
+        return Diagnosis(f"{error}; such answers usually pass: run it again", mistake=False, repeatable=True)
+    if isinstance(error, errors.Throttled):
+        return Diagnosis(str(error), mistake=False, repeatable=not error.given_up)
+    repeatable = isinstance(error, errors.ServerFailed | errors.Conflict)
     return Diagnosis(str(error), mistake=False, repeatable=repeatable)
 
 
@@ -88,6 +101,15 @@ def _diagnose_warehouse(error: BaseException) -> Diagnosis | None:
     if isinstance(error, errors.WarehouseError):
         return Diagnosis(str(error), mistake=True, repeatable=error.repeatable)
     return None
+
+
+def _diagnose_storage(error: BaseException) -> Diagnosis | None:
+    """Dagster's own database: errors of the warehouse were translated where they arose."""
+    from rally_pipeline.warehouse import diagnosis
+
+    code = getattr(diagnosis.driver_error(error), "sqlite_errorname", "")
+    found = diagnosis.diagnose(error, "Dagster's storage") if code.startswith(_SURROUNDINGS) else None
+    return None if found is None else Diagnosis(str(found), mistake=True, repeatable=found.repeatable)
 
 
 def _diagnose_system(error: BaseException) -> Diagnosis | None:

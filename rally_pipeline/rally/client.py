@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
+from rally_pipeline.http.answers import bad_answer
 from rally_pipeline.http.budget import HeaderBudget
 from rally_pipeline.http.client import DEFAULT_LIMITS, DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import read_rows
 from rally_pipeline.http.errors import ApiError, BadAnswer, NotFound, OversizedAnswer, Rejected, TooLarge
+from rally_pipeline.http.retry import RetryBucket
+from rally_pipeline.http.shortage import shared_shortages
 from rally_pipeline.rally.entities import Entity
 from rally_pipeline.rally.records import Head, read_id
 from rally_pipeline.settings import Settings, SettingsError
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
     from rally_pipeline.http.retry import RetryPolicy
     from rally_pipeline.http.transport import Limits, Response, Transport
+
+T = TypeVar("T")
 
 _SMALLEST_PAGE = 100
 _FEWEST_ROWS = 10
@@ -124,7 +129,8 @@ class RallyClient:
 
     def _ask_time(self) -> None:
         before = len(self._leads)
-        response = self._get("/sync/changes", {"since": "9999-01-01T00:00:00Z", "limit": 1})
+        query: dict[str, str | int] = {"since": "9999-01-01T00:00:00Z", "limit": 1}
+        response, _ = self._read("/sync/changes", read_rows, query)
         if len(self._leads) == before:
             raise BadAnswer(
                 "rally",
@@ -134,12 +140,14 @@ class RallyClient:
                 detail="no usable Date header in the answer, so the server's time is unknown",
             )
 
-    def _get(self, path: str, params: dict[str, str | int] | None = None) -> Response:
-        response = self.http.get(path, params=params)
+    def _read(
+        self, path: str, decode: Callable[[Response], T], params: dict[str, str | int] | None = None
+    ) -> tuple[Response, T]:
+        response, content = self.http.read(path, decode, params=params)
         if response.server_time is not None:
             # Not the time now: the process may have been stopped since, while others went on.
             self._leads.append((response.server_time, response.received_at))
-        return response
+        return response, content
 
     def list_page(
         self, entity: Entity, *, offset: int, limit: int, updated_since: datetime | None = None
@@ -151,14 +159,13 @@ class RallyClient:
         if updated_since is not None:
             params["updatedSince"] = _since(updated_since)
         try:
-            response = self._get(f"/{entity.value}", params)
+            _, rows = self._read(f"/{entity.value}", read_rows, params)
         except (Rejected, TooLarge, OversizedAnswer) as error:
             smaller = _smaller_page(error, size)
             if smaller is None:
                 raise
             self._page_limit = smaller
             return self.list_page(entity, offset=offset, limit=limit, updated_since=updated_since)
-        rows = read_rows(response)
         return ListPage(rows, [_id_of(raw) for raw in rows], begun, size)
 
     def get_record(self, entity: Entity, entity_id: str) -> bytes | None:
@@ -170,30 +177,19 @@ class RallyClient:
                 "rally", "GET", f"/{entity.value}", detail=f"an id that no URL can hold: {error}"
             ) from None
         try:
-            response = self._get(path)
+            return self._read(path, lambda response: _record_of(response, entity_id))[1]
         except NotFound:
             return None
-        raw = bytes(response.body)
-        found = read_id(raw)
-        if found is None or found.lower() != entity_id.lower():
-            raise BadAnswer(
-                "rally",
-                "GET",
-                path,
-                status=response.status,
-                detail="the answer is not the record that was asked for",
-            )
-        return raw
 
     def changes(self, since: datetime, *, limit: int, entities: Sequence[Entity] = ()) -> ChangePage:
         """One page of the change feed: entries after `since`, oldest first."""
         params: dict[str, str | int] = {"since": _since(since), "limit": limit}
         if entities:
             params["entities"] = ",".join(entity.value for entity in entities)
-        response = self._get("/sync/changes", params)
+        response, rows = self._read("/sync/changes", read_rows, params)
         entries: list[ChangeEntry] = []
         unreadable: list[tuple[bytes, str]] = []
-        for raw in read_rows(response):
+        for raw in rows:
             try:
                 entries.append(_entry_of(raw))
             except (msgspec.MsgspecError, ValueError) as error:
@@ -221,6 +217,7 @@ def connect(
     if missing or settings.rally_api_url is None or settings.rally_api_key is None:
         raise SettingsError(f"Rally is not configured: set {' and '.join(missing)}")
     key = settings.rally_api_key.get_secret_value()
+    few, refusals = shared_shortages(settings.rally_api_url, key) if clock is None else (None, None)
     clock = clock or SystemClock()
     http = HttpClient(
         system="rally",
@@ -229,7 +226,8 @@ def connect(
         secrets=[key],
         sandbox=settings.rally_pipeline_sandbox,
         read_only=settings.rally_pipeline_read_only,
-        budget=HeaderBudget(clock=clock),
+        budget=HeaderBudget(clock=clock, system="rally", shortage=few),
+        bucket=RetryBucket(refusals=refusals),
         clock=clock,
         random=random,
         step=step,
@@ -249,6 +247,19 @@ def _smaller_page(error: ApiError, size: int) -> int | None:
     else:
         return None
     return max(least, size // 2) if size > least else None
+
+
+def _record_of(response: Response, entity_id: str) -> bytes:
+    """The body of the record that was asked for, as received.
+
+    Raises:
+        BadAnswer: it is something else.
+    """
+    raw = bytes(response.body)
+    found = read_id(raw)
+    if found is None or found.lower() != entity_id.lower():
+        raise bad_answer(response, "the answer is not the record that was asked for")
+    return raw
 
 
 def _id_of(raw: msgspec.Raw) -> str | None:

@@ -5,19 +5,21 @@ Every URL is built from the configured base: links in answers are data, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
+from rally_pipeline.http.answers import bad_answer
 from rally_pipeline.http.client import HttpClient, Usage, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import ApiError, Forbidden, NotFound, Rejected, TooLarge
-from rally_pipeline.http.retry import RetryPolicy
+from rally_pipeline.http.retry import RetryBucket, RetryPolicy
+from rally_pipeline.http.shortage import shared_shortages
 from rally_pipeline.http.token_budget import TokenBudget
 from rally_pipeline.sell.entities import Entity
 from rally_pipeline.sell.errors import explain_scope, explain_start
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 RATES = ((10, 1.0), (36_000, 3600.0))
 """Requests and seconds, per token (rate limits page); no header tells how much is left."""
 RETRIES = RetryPolicy(max_attempts=3, total_seconds=120.0, also_retry=frozenset({409}))
-"""A repeated start may leave a session open, so fewer attempts than usual; 409 is said to mean throttling."""
+"""A repeated start may leave a session open, so fewer attempts than usual; 429 may mean too many sessions, which the
+schedule waits for, and 409 is said to mean throttling."""
 PER_PAGE = 100
 QUEUE_ROOT = "/v2/sync/"
 """Below it every call changes the queue: fetching a page takes it out of its session."""
@@ -59,6 +62,8 @@ class _Identity(msgspec.Struct, gc=False):
     id: int | str | None = None
     contact_id: int | None = None
 
+
+T = TypeVar("T")
 
 _read_record = msgspec.json.Decoder(_Record).decode
 _read_identity = msgspec.json.Decoder(_Identity).decode
@@ -109,7 +114,7 @@ class SellClient:
         """
         if self._seen is None:
             try:
-                self._get("/v2/users/self")
+                self._read("/v2/users/self", lambda _: None)
             except ApiError as error:
                 if error.status is None:
                     raise
@@ -127,13 +132,13 @@ class SellClient:
             ApiError: refused; a missing scope, too many sessions and a retired API are said in words.
         """
         try:
-            response = self.http.post("/v2/sync/start", headers=self._device(), repeat=True)
+            response, session_id = self.http.read(
+                "/v2/sync/start", _session_of, method="POST", headers=self._device(), repeat=True
+            )
         except ApiError as error:
             raise explain_start(error) from None
         self._note_time(response)
-        if response.status == _NO_CONTENT:
-            return None
-        return decode(response, _StartBody).data.id
+        return session_id
 
     def fetch(self, session_id: str) -> Fetched:
         """The next page of the session's queue.
@@ -146,14 +151,11 @@ class SellClient:
         before = self.usage
         path = f"/v2/sync/{quote_segment(session_id)}/queues/main"
         try:
-            response = self._get(path, headers=self._device())
+            page = self._read(path, _page_of, headers=self._device())
         except Forbidden as error:
             raise explain_scope(error, "sync") from None
         spent = self.usage - before
-        repeated = spent.retries > spent.throttled
-        if response.status == _NO_CONTENT:
-            return Fetched(None, repeated)
-        return Fetched(read_page(response), repeated)
+        return Fetched(page, repeated=spent.retries > spent.throttled)
 
     def acknowledge(self, keys: Sequence[str]) -> AckResult:
         """Acknowledge keys whose items are committed, in one call unless the server wants fewer at a time.
@@ -198,19 +200,18 @@ class SellClient:
         """
         name = "self" if entity is Entity.ACCOUNTS else quote_segment(object_id)
         try:
-            response = self._read(entity, f"/v2/{entity.value}/{name}")
+            data = self._read_of(entity, f"/v2/{entity.value}/{name}", _data_of)
         except NotFound as error:
             if error.gone or not entity.list_paths:
                 raise
             self._prove(entity)
             return None
-        data = bytes(memoryview(decode(response, _Record).data))
         return data if str(_read_identity(data).id) == object_id else None
 
     def _prove(self, entity: Entity) -> None:
         """A 404 says something of a record only where the endpoint itself answers: a wrong path gives 404 as well."""
         if entity not in self._proved:
-            read_rows(self._read(entity, f"/v2/{entity.list_paths[0]}", {"page": 1, "per_page": 1}))
+            self._read_of(entity, f"/v2/{entity.list_paths[0]}", read_rows, {"page": 1, "per_page": 1})
             self._proved.add(entity)
 
     def read_many(self, entity: Entity, object_ids: Sequence[str]) -> dict[str, list[bytes]] | None:
@@ -260,33 +261,39 @@ class SellClient:
         page = 1
         while True:
             query: dict[str, str | int] = {**params, "page": page, "per_page": PER_PAGE, "sort_by": "id"}
-            rows = read_rows(self._read(entity, path, query))
+            records = self._read_of(entity, path, _records_of, query)
             self._proved.add(entity)
-            if not rows:
+            if not records:
                 return
-            for row in rows:
-                yield bytes(memoryview(_read_record(row).data))
+            yield from records
             page += 1
 
-    def _read(self, entity: Entity, path: str, params: dict[str, str | int] | None = None) -> Response:
+    def _read_of(
+        self,
+        entity: Entity,
+        path: str,
+        decode: Callable[[Response], T],
+        params: dict[str, str | int] | None = None,
+    ) -> T:
         try:
-            return self._get(path, params=params)
+            return self._read(path, decode, params=params)
         except Forbidden as error:
             scope = "profile" if entity in (Entity.ACCOUNTS, Entity.USERS) else "read"
             raise explain_scope(error, scope) from None
 
     # ------------------------------------------------------------------ common
 
-    def _get(
+    def _read(
         self,
         path: str,
+        decode: Callable[[Response], T],
         *,
         params: dict[str, str | int] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Response:
-        response = self.http.get(path, params=params, headers=headers)
+    ) -> T:
+        response, content = self.http.read(path, decode, params=params, headers=headers)
         self._note_time(response)
-        return response
+        return content
 
     def _note_time(self, response: Response | None) -> None:
         """Remember the server's time; where it never tells, this machine's."""
@@ -316,6 +323,7 @@ def connect(
     if missing or settings.sell_access_token is None or settings.sell_device_uuid is None:
         raise SettingsError(f"Sell is not configured: set {' and '.join(missing)}")
     token = settings.sell_access_token.get_secret_value()
+    refusals = shared_shortages(settings.sell_api_url, token)[1] if clock is None else None
     clock = clock or SystemClock()
     http = HttpClient(
         system="sell",
@@ -326,7 +334,8 @@ def connect(
         read_only=settings.rally_pipeline_read_only,
         consuming=(QUEUE_ROOT,),
         transport=transport,
-        budget=budget or TokenBudget(RATES, clock=clock, state_path=_budget_file(settings)),
+        budget=budget or TokenBudget(RATES, clock=clock, state_path=_budget_file(settings), system="sell"),
+        bucket=RetryBucket(refusals=refusals),
         policy=RETRIES,
         clock=clock,
         random=random,
@@ -341,6 +350,30 @@ def _canonical(uuid: str) -> str:
         return str(UUID(uuid))
     except ValueError:
         return uuid  # the device's own check refuses it, where it is about to be used
+
+
+def _session_of(response: Response) -> str | None:
+    return None if response.status == _NO_CONTENT else decode(response, _StartBody).data.id
+
+
+def _page_of(response: Response) -> QueuePage | None:
+    return None if response.status == _NO_CONTENT else read_page(response)
+
+
+def _data_of(response: Response) -> bytes:
+    return bytes(memoryview(decode(response, _Record).data))
+
+
+def _records_of(response: Response) -> list[bytes]:
+    """The records of a list, each out of its envelope.
+
+    Raises:
+        BadAnswer: it is no list of records.
+    """
+    try:
+        return [bytes(memoryview(_read_record(row).data)) for row in read_rows(response)]
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise bad_answer(response, f"a row that is no record: {error!s:.120}") from None
 
 
 def _budget_file(settings: Settings) -> Path:

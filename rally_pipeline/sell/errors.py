@@ -36,7 +36,8 @@ def explain_start(error: ApiError) -> ApiError:
             " the schedule try again, and look for another consumer that starts sessions",
         )
     if isinstance(error, Throttled):
-        return _restated(error, Throttled, "429: over the rate limit, or too many sessions are open")
+        error.detail = f"{error.detail}: over the rate limit, or too many sessions are open"
+        return error
     return explain_scope(error, "sync") if isinstance(error, Forbidden) else error
 
 

@@ -13,10 +13,12 @@ import msgspec
 from rally_pipeline.clock import Clock, Step, SystemClock, no_step
 from rally_pipeline.http.answers import bad_answer
 from rally_pipeline.http.budget import TokenBudget
-from rally_pipeline.http.client import HttpClient, quote_segment
+from rally_pipeline.http.client import DEFAULT_POLICY, HttpClient, quote_segment
 from rally_pipeline.http.envelope import decode, read_rows
 from rally_pipeline.http.errors import BadAnswer, Forbidden, NotFound
 from rally_pipeline.http.redaction import escape, redact
+from rally_pipeline.http.retry import RetryBucket
+from rally_pipeline.http.shortage import shared_shortages
 from rally_pipeline.settings import Settings, SettingsError
 from rally_pipeline.signalsmith.records import (
     DamagedRow,
@@ -31,6 +33,7 @@ from rally_pipeline.signalsmith.records import (
 if TYPE_CHECKING:
     from random import Random
 
+    from rally_pipeline.http.retry import RetryPolicy
     from rally_pipeline.http.transport import Response, Transport
 
 PAGE_SIZE = 100
@@ -80,7 +83,7 @@ class SignalSmithClient:
 
     def get_sync(self, sync_id: str) -> Sync:
         """Raises `NotFound` where it does not exist."""
-        return self._read_sync(self.http.get(self._sync_path(sync_id)))
+        return self.http.read(self._sync_path(sync_id), self._read_sync)[1]
 
     def create_sync(self, fields: Mapping[str, Any]) -> Sync | None:
         """The new sync, or None where the answer does not show it. Never repeated.
@@ -126,8 +129,8 @@ class SignalSmithClient:
 
     def get_run(self, sync_id: str, run_id: str) -> Run:
         """Raises `NotFound` where it does not exist (any more)."""
-        response = self.http.get(f"{self._sync_path(sync_id)}/runs/{quote_segment(run_id)}")
-        return self._read_run(response, sync_id)
+        path = f"{self._sync_path(sync_id)}/runs/{quote_segment(run_id)}"
+        return self.http.read(path, lambda response: self._read_run(response, sync_id))[1]
 
     def list_models(self) -> list[Mapping[str, Any]]:
         """Models with their SQL; empty where the token may not read them."""
@@ -140,29 +143,27 @@ class SignalSmithClient:
     def workspace_timezone(self) -> str | None:
         """The workspace's zone, wherever its settings keep it; None where they do not tell."""
         try:
-            settings = decode(self.http.get(f"{self._root}/settings"), dict[str, Any])
+            settings = self.http.read(f"{self._root}/settings", _read_object)[1]
         except (Forbidden, NotFound):
             return None
         return _find_zone(settings)
 
     def sync_health(self, days: int = 7) -> dict[str, Any]:
         """Success rates and last run states of all syncs over the last `days`."""
-        return decode(
-            self.http.get(f"{self._root}/insights/sync-health", params={"days": days}), dict[str, Any]
-        )
+        return self.http.read(f"{self._root}/insights/sync-health", _read_object, params={"days": days})[1]
 
     def _sync_path(self, sync_id: str) -> str:
         return f"{self._root}/syncs/{quote_segment(sync_id)}"
 
     def _read_sync(self, response: Response) -> Sync:
         try:
-            return read_sync(decode(response, dict[str, Any]))
+            return read_sync(_read_object(response))
         except RecordError as error:
             raise bad_answer(response, f"not a sync: {error}") from None
 
     def _read_run(self, response: Response, sync_id: str) -> Run:
         try:
-            return self._masked(read_run(decode(response, dict[str, Any]), sync_id=sync_id))
+            return self._masked(read_run(_read_object(response), sync_id=sync_id))
         except RecordError as error:
             raise bad_answer(response, f"not a run: {error}") from None
 
@@ -199,8 +200,8 @@ class SignalSmithClient:
         page = 0
         while True:
             page += 1
-            response = self.http.get(path, params=params)
-            rows, pagination = _decoded(response), _pagination(response)
+            response, rows = self.http.read(path, _decoded, params=params)
+            pagination = _pagination(response)
             found.add(rows)
             if pagination is None:
                 return True  # a bare array is the whole list
@@ -242,8 +243,11 @@ def connect(
     random: Random | None = None,
     step: Step = no_step,
     transport: Transport | None = None,
+    retry: RetryPolicy = DEFAULT_POLICY,
 ) -> SignalSmithClient:
     """A client for the workspace that the settings name; its rate budget is shared by all processes of the home.
+
+    `retry` bounds each of its calls.
 
     Raises:
         SettingsError: a variable is missing.
@@ -257,6 +261,7 @@ def connect(
     if url is None or token is None or workspace is None:
         raise SettingsError(f"SignalSmith is not configured: set {' and '.join(missing)}")
     secret = token.get_secret_value()
+    refusals = shared_shortages(url, secret)[1] if clock is None else None
     shared = settings.home_path / RATE_FILE if clock is None else None
     clock = clock or SystemClock()
     http = HttpClient(
@@ -266,13 +271,19 @@ def connect(
         secrets=[secret],
         sandbox=settings.rally_pipeline_sandbox,
         read_only=settings.rally_pipeline_read_only,
-        budget=TokenBudget(RATES, clock=clock, state_path=shared),
+        budget=TokenBudget(RATES, clock=clock, state_path=shared, system="signalsmith"),
+        bucket=RetryBucket(refusals=refusals),
+        policy=retry,
         clock=clock,
         random=random,
         step=step,
         transport=transport,
     )
     return SignalSmithClient(http, workspace, secrets=[secret])
+
+
+def _read_object(response: Response) -> dict[str, Any]:
+    return decode(response, dict[str, Any])
 
 
 def _decoded(response: Response) -> list[object]:

@@ -212,6 +212,20 @@ def test_an_address_that_answers_with_a_web_page_is_a_mistake(connected, sandbox
     assert "<html" not in done.stderr.lower()
 
 
+def test_a_web_page_in_the_middle_of_a_run_is_asked_past_and_else_a_failure_that_passes(connected, sandbox):
+    sandbox.sandbox.faults.add("html_200", api="rally", path="*/deals", times=None)
+    done = connected.say("sync", "rally")
+    assert done.exit_code == 1, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert "HTML or XML instead of a JSON list or object" in line
+    assert line.endswith("such answers usually pass: run it again")
+    assert "RALLY_API_URL" not in done.stderr
+    sandbox.sandbox.faults.clear()
+    sandbox.sandbox.faults.add("html_200", api="rally", after=2, times=3)
+    done = connected.say("sync", "rally")
+    assert done.exit_code == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [

@@ -199,7 +199,7 @@ def test_partial_and_altered_answers_are_refused(status: int) -> None:
     client, transport, _ = client_of(respond(status, b"[]"))
     with pytest.raises(BadAnswer, match=f"{status}: not a complete answer"):
         client.get("/x")
-    assert len(transport.requests) == 1
+    assert len(transport.requests) == (1 if status < 200 else 4)
 
 
 def test_a_body_with_a_problem_is_refused() -> None:
@@ -333,7 +333,7 @@ def test_a_crash_in_a_step_leaves_the_budget_free() -> None:
     class OneAtATime:
         free = True
 
-        def acquire(self) -> float:
+        def acquire(self, give_up_at: float = 0.0) -> float:
             assert self.free
             self.free = False
             return 0.0

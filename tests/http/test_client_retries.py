@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from rally_pipeline.http.client import HttpClient
+from rally_pipeline.http.envelope import read_rows
 from rally_pipeline.http.errors import (
     ApiError,
+    BadAnswer,
     Conflict,
     Forbidden,
     NoAnswer,
     NotFound,
+    NotTheApi,
+    OversizedAnswer,
     Rejected,
     ServerFailed,
     Throttled,
     TooLarge,
     Unauthorized,
 )
-from rally_pipeline.http.retry import RetryPolicy
+from rally_pipeline.http.header_budget import HeaderBudget
+from rally_pipeline.http.retry import RetryBucket, RetryPolicy
+from rally_pipeline.http.shortage import Shortage
+from rally_pipeline.http.transport import Response
 from tests.http.fakes import KEY, START_SECONDS, FakeClock, client_of, lost, respond
 
 
@@ -197,10 +206,152 @@ def test_429_for_ever_ends_as_throttled_when_the_time_is_used_up() -> None:
     start = clock.elapsed
     with pytest.raises(Throttled) as caught:
         client.get("/contacts")
-    assert 180 <= clock.elapsed - start <= 300
-    assert len(transport.requests) == 5
-    assert caught.value.wait_seconds == 60
+    assert 1700 <= clock.elapsed - start <= 1800
+    assert len(transport.requests) == 30
+    assert (caught.value.wait_seconds, caught.value.given_up) == (60, True)
     assert "429 Too Many Requests" in str(caught.value)
+
+
+@pytest.mark.fault("H6")
+def test_a_limit_that_lasts_is_waited_for_once_and_not_by_every_call() -> None:
+    client, transport, clock = client_of(respond(429, headers={"Retry-After": "60"}))
+    for _ in range(3):
+        with pytest.raises(Throttled):
+            client.get("/contacts")
+    assert clock.elapsed - 1000 <= 1800
+    assert len(transport.requests) == 30 + 2  # each later call asks once
+    transport.outcomes = [respond(429, headers={"Retry-After": "60"}), respond(200)]
+    with pytest.raises(Throttled):
+        client.get("/contacts")
+    client.get("/contacts")
+    transport.outcomes = [respond(429, headers={"Retry-After": "60"}), respond(200)]
+    assert client.get("/contacts").status == 200  # another limit is waited for anew
+
+
+@pytest.mark.fault("H6")
+def test_what_one_client_waited_for_in_vain_the_next_one_of_the_account_does_not() -> None:
+    clock, refusals = FakeClock(), Shortage()
+    answers = respond(429, headers={"Retry-After": "60"})
+    for calls in (30, 1):
+        client, transport, _ = client_of(answers, clock=clock, bucket=RetryBucket(refusals=refusals))
+        with pytest.raises(Throttled):
+            client.get("/contacts")
+        assert len(transport.requests) == calls
+    clock.elapsed += 3600  # long ago, so it says nothing any more
+    client, _, _ = client_of(answers, respond(200), clock=clock, bucket=RetryBucket(refusals=refusals))
+    assert client.get("/contacts").status == 200
+
+
+@pytest.mark.fault("H1")
+def test_a_caller_with_little_time_does_not_wait_for_a_limit_and_may_come_again() -> None:
+    policy = RetryPolicy(total_seconds=10)
+    client, transport, clock = client_of(respond(429, headers={"Retry-After": "60"}), policy=policy)
+    with pytest.raises(Throttled) as caught:
+        client.get("/contacts")
+    assert caught.value.given_up is False
+    assert clock.sleeps == []
+    headers = {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "3"}
+    headers["X-RateLimit-Reset"] = f"{START_SECONDS + 42:.0f}"
+    client, transport, _ = client_of(
+        respond(200, headers=headers), policy=policy, clock=clock, budget=HeaderBudget(clock=clock)
+    )
+    client.get("/contacts")
+    with pytest.raises(
+        Throttled, match="not sent: 3 of 1,000 requests are left until 2026-03-03 10:00:42"
+    ) as caught:
+        client.get("/contacts")
+    assert caught.value.given_up is False
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.fault("H4", "H6")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "50400"},
+        {"X-RateLimit-Reset": f"{START_SECONDS + 50_400:.0f}"},
+        {"X-RateLimit-Reset": "50400"},
+    ],
+)
+def test_a_429_for_hours_is_asked_again_every_90_seconds_and_ends_with_the_time(
+    headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client, _, clock = client_of(respond(429, headers=headers))
+    with caplog.at_level(logging.INFO, logger="rally_pipeline.http"), pytest.raises(Throttled) as caught:
+        client.get("/contacts")
+    assert all(90 <= wait <= 91 for wait in clock.sleeps)
+    assert len(clock.sleeps) == 19
+    assert "429 Too Many Requests, requests are taken again at 2026-03-04 00:00:00 UTC" in str(caught.value)
+    assert caplog.messages[0].startswith("rally: waiting 90 s, until 10:18:10 UTC: rally GET /contacts: 429")
+    assert len(caplog.messages) == 19
+
+
+@pytest.mark.fault("H11", "H12", "H13")
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        respond(200, b""),
+        respond(200, b"<html>maintenance</html>"),
+        respond(200, b'[{"id": "1"}, {"i'),
+        respond(200, b'{"error": "busy"}'),
+        respond(200, b"busy"),
+        respond(206, b"[]"),
+        respond(204, b""),
+        Response(200, {}, b"", problem="the compressed body is cut"),
+    ],
+)
+def test_a_read_whose_answer_cannot_be_used_is_repeated_like_a_failure(outcome: Response) -> None:
+    client, transport, clock = client_of(outcome, respond(200, b'[{"id": "1"}]'))
+    assert len(client.read("/contacts", read_rows)[1]) == 1
+    assert clock.sleeps == [0.375]
+    assert client.usage.retries == 1
+    client, transport, clock = client_of(outcome)
+    with pytest.raises(BadAnswer):
+        client.read("/contacts", read_rows)
+    assert clock.sleeps == [0.375, 0.75, 1.5]
+    assert len(transport.requests) == 4
+
+
+def test_a_read_that_is_too_large_is_not_repeated() -> None:
+    client, transport, _ = client_of(Response(200, {}, b"", problem="the body is larger than 5 bytes"))
+    with pytest.raises(OversizedAnswer):
+        client.read("/contacts", read_rows)
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize(("method", "repeat"), [("POST", None), ("POST", True), ("PUT", None)])
+def test_a_write_whose_answer_cannot_be_used_is_not_repeated(method: str, repeat: bool | None) -> None:
+    client, transport, _ = client_of(respond(200, b"<html>"), respond(200, b"[]"))
+    with pytest.raises(BadAnswer):
+        client.read("/sync/start", read_rows, method=method, repeat=repeat)
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.fault("H11")
+def test_only_a_page_before_any_other_answer_speaks_of_the_address() -> None:
+    page, rows = respond(200, b"\xef\xbb\xbf \n<html><title>Sign in</title>"), respond(200, b"[]")
+    client, transport, _ = client_of(page)
+    with pytest.raises(NotTheApi, match="HTML: Sign in"):
+        client.read("/contacts", read_rows)
+    transport.outcomes = [page, rows, page]
+    client.read("/contacts", read_rows)
+    with pytest.raises(BadAnswer) as caught:
+        client.read("/contacts", read_rows)
+    assert type(caught.value) is BadAnswer
+    client, _, _ = client_of(respond(200, b""))
+    with pytest.raises(BadAnswer) as caught:
+        client.read("/contacts", read_rows)
+    assert type(caught.value) is BadAnswer
+
+
+@pytest.mark.fault("H26")
+def test_unusable_answers_do_not_storm_a_server_either() -> None:
+    client, transport, clock = client_of(respond(200, b"<html>"))
+    for _ in range(300):
+        with pytest.raises(BadAnswer):
+            client.read("/contacts", read_rows)
+        clock.elapsed += 1
+    assert len(transport.requests) <= 1.1 * 300 + 10
 
 
 @pytest.mark.fault("H5")
@@ -225,6 +376,15 @@ def test_a_retry_after_of_a_503_is_waited_for() -> None:
     client, _, clock = client_of(respond(503, headers={"Retry-After": "11"}), respond(200))
     client.get("/contacts")
     assert clock.sleeps == [11.375]
+
+
+@pytest.mark.parametrize("first", [respond(503), respond(200, b"<html>")])
+def test_the_end_of_the_window_is_not_waited_for_where_the_limit_is_not_the_trouble(first: Response) -> None:
+    headers = {**first.headers, "X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "900"}
+    headers["X-RateLimit-Reset"] = f"{START_SECONDS + 55:.0f}"
+    client, _, clock = client_of(Response(first.status, headers, first.body), respond(200))
+    client.read("/contacts", read_rows)
+    assert clock.sleeps == [0.375]
 
 
 def outage(client: HttpClient, clock: FakeClock, *, seconds: float, every: float) -> int:

@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from rally_pipeline.http.header_budget import HeaderBudget
-from rally_pipeline.http.transport import Response
+from rally_pipeline.http.shortage import Shortage
+from rally_pipeline.http.transport import LimitReached, Response
 from tests.http.fakes import START, START_SECONDS, FakeClock
 from tests.http.limit_world import EPOCH, Oracle, Process, WindowServer, World
 
@@ -162,9 +163,9 @@ def test_after_a_long_pause_one_request_goes_first() -> None:
 class Conversation:
     """One budget and a fake clock; answers are made by hand. The server's clock shows `START` at second 1000."""
 
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        self.budget = HeaderBudget(clock=self.clock)
+    def __init__(self, clock: FakeClock | None = None, shortage: Shortage | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.budget = HeaderBudget(clock=self.clock, shortage=shortage)
 
     def answer(self, status: int = 200, **headers: object) -> None:
         """The answer to a request that was acquired before; `limit`, `remaining`, `reset` are the rate headers."""
@@ -198,6 +199,120 @@ def test_a_used_up_window_is_waited_out_by_the_servers_clock() -> None:
     waited = talk.budget.acquire()
     assert 42 <= waited <= 44
     assert sum(talk.clock.sleeps) == pytest.approx(waited)
+
+
+FAR = int(START_SECONDS + 14 * 3600)
+
+
+def test_a_reset_hours_ahead_is_asked_about_every_90_seconds_by_one_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    talk = Conversation()
+    talk.budget.acquire()
+    talk.answer(limit=1000, remaining=3, reset=FAR)
+    assert 90 <= talk.budget.acquire() <= 91
+    assert talk.budget.try_acquire(talk.clock.elapsed) == math.inf  # all others wait for its answer
+    talk.clock.elapsed += 2
+    talk.answer(limit=1000, remaining=2, reset=FAR)
+    assert 90 <= talk.budget.acquire() <= 91
+    talk.answer(limit=1000, remaining=999, reset=FAR + 60)  # the server's clock was wrong, not its window
+    assert [talk.budget.try_acquire(talk.clock.elapsed) for _ in range(50)] == [0] * 50
+    assert caplog.messages == [
+        "rate limit: waiting 90 s, until 10:18:10 UTC: 3 of 1,000 requests are left until 2026-03-04 00:00:00 UTC",
+        "rate limit: waiting 90 s, until 10:19:42 UTC: 2 of 1,000 requests are left until 2026-03-04 00:00:00 UTC",
+    ]
+
+
+@pytest.mark.parametrize("reset", [FAR, 50_400], ids=["a moment", "seconds from now"])
+def test_a_reset_that_stays_far_away_is_given_up_after_half_an_hour_in_all(reset: int) -> None:
+    talk = Conversation()
+    sent = []
+    talk.budget.acquire()
+    talk.answer(limit=1000, remaining=3, reset=reset)
+
+    def go_on() -> None:
+        while True:
+            talk.budget.acquire()
+            sent.append(talk.clock.elapsed)
+            talk.answer(limit=1000, remaining=3, reset=reset)
+
+    with pytest.raises(LimitReached, match=r"3 of 1,000 requests are left until 2026-03-04 00:\d\d:\d\d UTC"):
+        go_on()
+    assert 1700 <= talk.clock.elapsed - 1000 <= 1800
+    assert len(sent) == 20
+    for _ in range(5):  # other calls do not wait as long again
+        with pytest.raises(LimitReached):
+            talk.budget.acquire()
+    talk.clock.elapsed += 90
+    assert talk.budget.acquire() == 0
+    talk.answer(limit=1000, remaining=900, reset=reset + 100)
+    assert talk.budget.acquire() == 0
+
+
+def test_a_shortage_is_waited_for_once_by_all_budgets_of_an_account() -> None:
+    clock, shortage = FakeClock(), Shortage()
+    for longest in (1800, 0):
+        talk = Conversation(clock, shortage)
+        began = clock.elapsed
+        talk.budget.acquire()
+        talk.answer(limit=1000, remaining=3, reset=FAR)
+        while True:
+            try:
+                talk.budget.acquire()
+            except LimitReached:
+                break
+            talk.answer(limit=1000, remaining=3, reset=FAR)
+        assert clock.elapsed - began <= longest
+
+
+def test_threads_that_wait_for_a_far_reset_send_one_request_at_a_time_and_say_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class SharedClock(FakeClock):
+        def sleep(self, seconds: float) -> None:
+            until = self.elapsed + seconds
+            while self.elapsed < until:
+                time.sleep(0.001)
+
+    clock = SharedClock()
+    budget = HeaderBudget(clock=clock)
+    under_way, most, sent, lock = 0, 0, 0, threading.Lock()
+    headers = {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(FAR)}
+    headers["Date"] = "Tue, 03 Mar 2026 10:00:00 GMT"
+
+    def work() -> None:
+        nonlocal under_way, most, sent
+        try:
+            while True:
+                budget.acquire()
+                with lock:
+                    under_way, most, sent = under_way + 1, max(most, under_way + 1), sent + 1
+                time.sleep(0.002)
+                with lock:
+                    under_way -= 1
+                    budget.observe(Response(200, headers), clock.elapsed, clock.elapsed)
+        except LimitReached:
+            return
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.001)
+        clock.elapsed += 1
+    assert most == 1
+    assert sent <= 22
+    assert len(caplog.messages) <= sent
+
+
+def test_a_caller_that_may_not_wait_is_told_at_once() -> None:
+    talk = Conversation()
+    talk.budget.acquire()
+    talk.answer(limit=1000, remaining=3, reset=int(START_SECONDS + 42))
+    with pytest.raises(LimitReached, match="3 of 1,000 requests are left until 2026-03-03 10:00:42 UTC"):
+        talk.budget.acquire(talk.clock.elapsed + 10)
+    assert talk.clock.sleeps == []
+    talk.budget.acquire(talk.clock.elapsed + 60)
 
 
 @pytest.mark.parametrize("headers", [{}, {"limit": 1000}, {"limit": "a", "remaining": "b", "reset": "c"}])

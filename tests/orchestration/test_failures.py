@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from rally_pipeline.http import errors
 from rally_pipeline.orchestration.diagnosis import diagnose
@@ -34,6 +35,14 @@ def held_up_by_the_proxy():
     return error
 
 
+def waited_in_vain():
+    error = api(
+        errors.Throttled, detail="not sent: 3 of 1,000 requests are left until 2026-03-03 04:00:00 UTC"
+    )
+    error.given_up = True
+    return error
+
+
 def test_every_room_error_named_in_the_diagnosis_exists():
     from importlib import import_module
 
@@ -51,12 +60,14 @@ def test_every_room_error_named_in_the_diagnosis_exists():
         (api(errors.Forbidden, status=403), True, False, "RALLY_API_KEY"),
         (api(errors.NotFound, status=404), True, False, "RALLY_API_URL"),
         (api(errors.Redirected, status=302), True, False, "RALLY_API_URL"),
-        (api(errors.BadAnswer, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
+        (api(errors.NotTheApi, status=200, detail="HTML"), True, False, "https://acme.rallycrm.io/api/v1"),
+        (api(errors.BadAnswer, status=200, detail="HTML"), False, True, "run it again"),
         (unreachable(), True, True, "RALLY_API_URL"),
         (held_up_by_the_proxy(), True, False, "(407); set HTTPS_PROXY"),
         (api(errors.NoAnswer, detail="read timed out"), False, True, "read timed out"),
         (api(errors.ServerFailed, status=503), False, True, "503"),
         (api(errors.Throttled, status=429), False, True, "429"),
+        (waited_in_vain(), False, False, "3 of 1,000 requests are left until"),
         (api(errors.Rejected, status=422), False, False, "422"),
         (LeaseHeld("rally.feed", "pid 7", NOW, NOW), False, True, "rally.feed"),
         (FenceLost("rally.feed", 3), False, True, "rally.feed"),
@@ -75,6 +86,25 @@ def test_an_error_becomes_one_line_that_says_whose_move_it_is(error, mistake, re
     assert (diagnosis.mistake, diagnosis.repeatable) == (mistake, repeatable)
     assert words in diagnosis.line
     assert "\n" not in diagnosis.line
+
+
+def test_what_sqlite_says_of_disk_and_rights_under_dagsters_storage_is_one_line(tmp_path):
+    """Any error of a database that the warehouse did not translate is one of Dagster's own storage."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'runs.db'}")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+        connection.exec_driver_sql("PRAGMA max_page_count = 3")
+        with pytest.raises(sa.exc.OperationalError) as full:
+            connection.execute(sa.text("INSERT INTO t VALUES (zeroblob(100000))"))
+        with pytest.raises(sa.exc.OperationalError) as defect:
+            connection.exec_driver_sql("SELECT * FROM no_such_table")
+    found = diagnose(full.value)
+    assert found is not None
+    assert found.mistake
+    assert (
+        found.line == "Dagster's storage cannot grow: the disk (or quota) is full; free space and run again"
+    )
+    assert diagnose(defect.value) is None
 
 
 def test_a_defect_keeps_its_traceback():

@@ -30,7 +30,7 @@ class BenchResource(SignalSmithResource):
         return _BENCHES[self.home]
 
     @contextmanager
-    def client(self) -> Iterator[SignalSmithClient]:
+    def client(self, *, tick: bool = False) -> Iterator[SignalSmithClient]:
         yield self.bench.client
 
     @contextmanager
@@ -39,7 +39,7 @@ class BenchResource(SignalSmithResource):
         yield SyncRunner(bench.warehouse, bench.client, clock=bench.local, notice=notice)
 
     @contextmanager
-    def refresh(self, warehouse: WarehouseResource) -> Iterator[CatalogRefresh]:
+    def refresh(self, warehouse: WarehouseResource, *, tick: bool = False) -> Iterator[CatalogRefresh]:
         bench = self.bench
         yield CatalogRefresh(bench.settings, bench.client, bench.warehouse, bench.local)
 

@@ -148,9 +148,12 @@ def test_a_read_is_repeated_and_a_trigger_never(bench: Bench, fault: str) -> Non
     "fault", ["html_200", "empty_200", "error_200", "wrong_shape", "null_200", "cut_json"]
 )
 def test_an_answer_that_is_no_list_is_never_an_empty_one(bench: Bench, fault: str) -> None:
-    bench.sandbox.faults.add(fault)
+    bench.sandbox.faults.add(fault, times=None)
     with pytest.raises(BadAnswer):
         bench.client.list_syncs()
+    bench.sandbox.faults.clear()
+    bench.sandbox.faults.add(fault)
+    assert len(bench.client.list_syncs()) == 2
 
 
 def test_a_row_that_cannot_be_decoded_costs_only_itself(bench: Bench) -> None:

@@ -14,6 +14,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from rally_pipeline.signalsmith.defs.names import NOT_BEFORE_TAG, REMOTE_RUN_TAG
+from rally_pipeline.signalsmith.defs.resource import SignalSmithResource
 from rally_pipeline.signalsmith.triggers import Position, Sight, Watch, rows_changed
 from tests.signalsmith.location import Location
 
@@ -396,3 +397,12 @@ def test_a_position_survives_its_own_round_trip() -> None:
 )
 def test_counts_that_say_nothing_count_as_a_change(numbers: dict[str, float], changed: bool) -> None:
     assert rows_changed(numbers) is changed
+
+
+def test_a_tick_does_not_wait_for_a_rate_limit_longer_than_dagster_waits_for_the_tick() -> None:
+    resource = SignalSmithResource(
+        api_url="http://127.0.0.1:9/api/v1", api_token="ssk_test", workspace_id="w", timezone=None
+    )
+    with resource.client(tick=True) as tick, resource.client() as run:
+        assert tick.http._policy.total_seconds <= 30
+        assert run.http._policy.total_seconds == 1800

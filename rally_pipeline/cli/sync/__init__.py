@@ -9,6 +9,7 @@ import click
 from rally_pipeline.cli.environment import read_settings
 from rally_pipeline.cli.failures import CommandFailed, UserMistake
 from rally_pipeline.cli.sync.session import CatchUp, SyncSession, open_session
+from rally_pipeline.cli.sync.warnings import shown_warnings
 from rally_pipeline.cli.terminal import StreamBars, remarks
 from rally_pipeline.settings import Settings
 
@@ -48,7 +49,11 @@ def sync(systems: tuple[str, ...], no_wait: bool) -> None:
             raise UserMistake(
                 f"{system} is not configured: set {' and '.join(missing)} (a file .env works too)"
             )
-    with StreamBars() as bars, open_session(settings, bars, wait=not no_wait) as session:
+    with (
+        shown_warnings(),
+        StreamBars() as bars,
+        open_session(settings, bars, wait=not no_wait) as session,
+    ):
         for system, module in CATCH_UPS:
             if system in chosen:
                 catch_up: CatchUp = import_module(module).catch_up

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import replace
+from os import SEEK_END
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from rally_pipeline.http.answers import bad_answer
 from rally_pipeline.http.client import HttpClient
 from rally_pipeline.http.errors import BadAnswer, NotFound
 from rally_pipeline.http.transport import Limits
@@ -24,6 +27,7 @@ _TRANSFER_SECONDS = 900.0
 """Rally answers an upload when it has worked through it, and an export perhaps when it has read everything;
 nobody says how long that takes."""
 MAX_EXPORT_BYTES = 2 << 30
+_START = 512
 _MAX_TEMPLATE_BYTES = 1 << 20
 _MAX_RESULT_BYTES = 64 << 20
 _read_result = msgspec.json.Decoder(ImportResult).decode
@@ -48,12 +52,15 @@ class FileEndpoints:
         """
         path = f"/importexport/{entity.value}/template"
         limits = replace(Limits(), max_body_bytes=_MAX_TEMPLATE_BYTES)
-        content = self._http.get(path, headers=_ANY, limits=limits).body
-        try:
-            return content, read_template(content.decode("utf-8-sig"), entity)
-        except (UnicodeDecodeError, FileError) as error:
-            detail = f"the template cannot be used: {error}"
-            raise BadAnswer("rally", "GET", path, status=200, detail=detail) from None
+
+        def decode(response: Response) -> Template:
+            try:
+                return read_template(response.body.decode("utf-8-sig"), entity)
+            except (UnicodeDecodeError, FileError) as error:
+                raise bad_answer(response, f"the template cannot be used: {error}") from None
+
+        response, template = self._http.read(path, decode, headers=_ANY, limits=limits)
+        return response.body, template
 
     def post_import(self, entity: Entity, file_name: str, body: bytes) -> ImportResult:
         """Upload a CSV, once: whatever happens, it is not sent again by this call.
@@ -79,6 +86,7 @@ class FileEndpoints:
         show.
 
         Raises:
+            BadAnswer: what comes is no such file.
             ApiError: see `HttpClient.request`.
         """
         limits = replace(
@@ -87,10 +95,20 @@ class FileEndpoints:
             total_seconds=_TRANSFER_SECONDS,
             max_body_bytes=MAX_EXPORT_BYTES,
         )
+
+        def check(response: Response) -> None:
+            sink.seek(0)
+            start = sink.read(_START).removeprefix(codecs.BOM_UTF8).lstrip()
+            sink.seek(0, SEEK_END)
+            if not start:
+                raise bad_answer(response, "an empty file instead of the export")
+            if start[:1] == b"<":
+                raise bad_answer(response, "HTML or XML instead of the export")
+
         path = f"/importexport/{entity.value}/export"
         if file_format == "xlsx":
             path = f"{path}/excel"
-        return self._http.get(path, headers=_ANY, limits=limits, sink=sink)
+        return self._http.read(path, check, headers=_ANY, limits=limits, sink=sink)[0]
 
     def read_pipelines(self) -> dict[str, str]:
         """Names of the pipelines by id. No page documents this endpoint: nothing is known where it is missing

@@ -41,7 +41,7 @@ def catalog_sensor(settings: Settings) -> dg.SensorDefinition:
         if busy is not None:
             return _skipped(f"{describe(busy)}", cursor)
         try:
-            with signalsmith.refresh(warehouse) as refresh:
+            with signalsmith.refresh(warehouse, tick=True) as refresh:
                 found = refresh.remote_fingerprint()
         except Exception as error:
             diagnosis = diagnose(error)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rally_pipeline.signalsmith.run_request import Notice
     from rally_pipeline.signalsmith.runs import SyncRunner
 
+_TICK_SECONDS = 30.0
+
 
 class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """One workspace of SignalSmith."""
@@ -62,11 +64,20 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
     @contextmanager
-    def client(self) -> "Iterator[SignalSmithClient]":
-        """A client whose rate budget is shared with every other process of the home folder."""
+    def client(self, *, tick: bool = False) -> "Iterator[SignalSmithClient]":
+        """A client whose rate budget is shared with every other process of the home folder.
+
+        `tick`: for a sensor, whose tick Dagster cuts off after a minute: the rate limit is not waited for then.
+        """
+        from rally_pipeline.http.retry import RetryPolicy
         from rally_pipeline.signalsmith.client import connect
 
-        client = connect(self.settings(), clock=given_clock())
+        settings, clock = self.settings(), given_clock()
+        client = (
+            connect(settings, clock=clock, retry=RetryPolicy(total_seconds=_TICK_SECONDS))
+            if tick
+            else connect(settings, clock=clock)
+        )
         try:
             yield client
         finally:
@@ -81,11 +92,11 @@ class SignalSmithResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield SyncRunner(opened, client, clock=given_clock(), notice=notice)
 
     @contextmanager
-    def refresh(self, warehouse: WarehouseResource) -> "Iterator[CatalogRefresh]":
-        """What keeps the catalog up to date."""
+    def refresh(self, warehouse: WarehouseResource, *, tick: bool = False) -> "Iterator[CatalogRefresh]":
+        """What keeps the catalog up to date; `tick` as for `client`."""
         from rally_pipeline.signalsmith.refresh import CatalogRefresh
 
-        with self.client() as client, warehouse.open() as opened:
+        with self.client(tick=tick) as client, warehouse.open() as opened:
             yield CatalogRefresh(self.settings(warehouse), client, opened, given_clock())
 
     @contextmanager

@@ -55,7 +55,7 @@ def runs_sensor(settings: Settings, plans: list[SyncPlan]) -> dg.SensorDefinitio
         if not by_id:
             return dg.SkipReason("no syncs are known yet: materialize signalsmith/catalog")
         try:
-            with signalsmith.client() as client, signalsmith.history(warehouse) as history:
+            with signalsmith.client(tick=True) as client, signalsmith.history(warehouse) as history:
                 found = collect_arrivals(
                     client, history, by_id, clock=SystemClock(), budget_seconds=BUDGET_SECONDS
                 )

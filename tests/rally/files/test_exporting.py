@@ -73,8 +73,8 @@ def test_texts_that_are_formulas_are_guarded_for_people_and_untouched_for_machin
     [
         ("cut_close_delimited", {}, FileError),
         ("cut_close_delimited", {"at": 5_000}, FileError),
-        ("html_200", {}, FileError),
-        ("empty_200", {}, FileError),
+        ("html_200", {}, BadAnswer),
+        ("empty_200", {}, BadAnswer),
         ("html_503", {}, ServerFailed),
     ],
 )
