@@ -24,6 +24,8 @@ USUAL_SECONDS = 180
 """In which a command must end unless a test says otherwise: many times what it takes on an idle machine."""
 SHOWN = 3_000
 SECRETS = ("RALLY_API_KEY", "SELL_ACCESS_TOKEN", "SIGNALSMITH_API_TOKEN", "SYNC_HASH_KEY")
+TETHER = "--end-with-stdin"
+"""Lets a process end together with the tests, also where those are killed."""
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
@@ -144,7 +146,7 @@ class Home:
                 command,
                 cwd=cwd or self.folder,
                 env={**self.variables, **more},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if TETHER in arguments else subprocess.DEVNULL,
                 stdout=to_out,
                 stderr=to_err,
                 start_new_session=True,

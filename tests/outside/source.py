@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tests.outside.processes import Home, kill_group, wait_for
+from tests.outside.processes import TETHER, Home, kill_group, wait_for
 
 RALLY_ENTITIES = ("contacts", "companies", "deals", "activities")
 SELL_TYPES = (
@@ -74,7 +74,7 @@ def running_source(folder: Path, *options: str) -> Iterator[Source]:
     """A sandbox for the block; it takes the options of `rally-pipeline sandbox`."""
     folder.mkdir(parents=True, exist_ok=True)
     home = Home(folder, {})
-    running = home.begin("sandbox", "--port", "0", *options)
+    running = home.begin("sandbox", "--port", "0", TETHER, *options)
     try:
         wait_for("the sandbox", lambda: "# ready" in running.said(), seconds=60, by=running)
         lines = running.out.read_text().splitlines()
