@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING
 
+from rally_pipeline.orchestration.upgrade import correct_instance_file
 from rally_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def prepare_home(home: Path) -> None:
-    """Create the folder, its `dagster.yaml` (one that is there stays as it is) and the storage's tables.
+    """Create the folder, its `dagster.yaml` and the storage's tables.
 
-    On a fresh SQLite home two services that start at once race for the migration table, so one goes first: this one.
+    A `dagster.yaml` that is there stays as it is, but for names of this package that an earlier version had. On a fresh SQLite home two services that start at once race for the migration table, so one goes first: this one.
     """
     home.mkdir(parents=True, exist_ok=True)
+    correct_instance_file(home)
     if not (home / INSTANCE_FILE).exists():
         copyfile(PACKAGED / INSTANCE_FILE, home / INSTANCE_FILE)
     with open_instance(home) as instance:
