@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rally_pipeline.cli.failures import CommandFailed, UserMistake
 from rally_pipeline.cli.terminal import remarks
+from rally_pipeline.orchestration.timing import given_clock
 from rally_pipeline.orchestration.windows import WindowRange, hour_of
 from rally_pipeline.rally.entities import Entity
 
@@ -56,7 +57,7 @@ def _extract_what_is_due(session: SyncSession) -> bool:
     from rally_pipeline.rally.defs.names import FULL_EXTRACT, extract_key, mirror_key
     from rally_pipeline.rally.defs.triggers import due_extracts
 
-    with open_mirror(session.settings) as mirror:
+    with open_mirror(session.settings, clock=given_clock()) as mirror:
         required = mirror.required_extracts()
         due, begins = due_extracts(mirror, required)
         if begins is not None and _wait(session, mirror, required):
@@ -92,7 +93,7 @@ def _read_feed(session: SyncSession) -> bool:
     from rally_pipeline.rally.connection import open_mirror
     from rally_pipeline.rally.defs.names import INCREMENTAL
 
-    with open_mirror(session.settings) as mirror:
+    with open_mirror(session.settings, clock=given_clock()) as mirror:
         synced_through = mirror.coverage().through
         if synced_through is None:
             return False
@@ -110,7 +111,7 @@ def _goes_on(session: SyncSession, failed: int) -> bool:
 
     if [failure.step for failure in session.failures[failed:]] != [_FEED_STEP]:
         return False
-    with open_mirror(session.settings) as mirror:
+    with open_mirror(session.settings, clock=given_clock()) as mirror:
         required = mirror.required_extracts()
     if not required:
         return False
@@ -145,7 +146,7 @@ def _say(line: str) -> None:
 def _report(session: SyncSession) -> None:
     from rally_pipeline.rally.connection import open_mirror
 
-    with open_mirror(session.settings) as mirror:
+    with open_mirror(session.settings, clock=given_clock()) as mirror:
         status = mirror.status()
     session.lines.extend(f"{table.table}: {table.rows:,} rows" for table in status.tables)
     left = sum(table.open_marks for table in status.tables)
