@@ -29,7 +29,8 @@ def dagster_home(settings: Settings) -> Path:
 def prepare_home(home: Path) -> None:
     """Create the folder, its `dagster.yaml` and the storage's tables.
 
-    A `dagster.yaml` that is there stays as it is, but for names of this package that an earlier version had. On a fresh SQLite home two services that start at once race for the migration table, so one goes first: this one.
+    A `dagster.yaml` that is there stays as it is, but for names of this package that only an earlier version had.
+    On a fresh SQLite home two services that start at once race for the migration table, so one goes first: this one.
     """
     home.mkdir(parents=True, exist_ok=True)
     correct_instance_file(home)
