@@ -96,7 +96,8 @@ def check_anew(settings: Settings, done: Restored) -> None:
             None,
             None,
         )
-        assert requirements(tx) == dict.fromkeys((entity.singular for entity in Entity), REASON)
+        required = {name: found.reason for name, found in requirements(tx).items()}
+        assert required == dict.fromkeys((entity.singular for entity in Entity), REASON)
         state = tx.state(Entity.DEALS.stream) or {}
         assert (state["generation"], state["pass"]) == (3, None)
         assert allowed_deletes(tx, Entity.DEALS) == 0

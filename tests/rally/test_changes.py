@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -616,14 +617,16 @@ NEVER = [
 
 def say(world: World, old: str, new: str) -> None:
     """Let the feed's answers show `new` where they would show `old`."""
-    get = world.http.get
+    read = world.http.read
 
-    def changed(path: str, **options: Any) -> Any:
-        answer = get(path, **options)
-        answer.body = bytes(answer.body).replace(old.encode(), new.encode())
-        return answer
+    def changed(path: str, decode: Callable[[Any], Any], **options: Any) -> Any:
+        def decode_changed(answer: Any) -> Any:
+            answer.body = bytes(answer.body).replace(old.encode(), new.encode())
+            return decode(answer)
 
-    world.http.get = changed  # type: ignore[method-assign]
+        return read(path, decode_changed, **options)
+
+    world.http.read = changed  # type: ignore[method-assign]
 
 
 @pytest.mark.fault("C5", "F13")
