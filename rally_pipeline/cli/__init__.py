@@ -43,7 +43,7 @@ def main() -> None:
 
     \b
     Exit codes: 0 all went well; 1 a run failed or the comparison found differences;
-    2 something has to be changed by you first (the message says what).
+    2 something has to be changed by you first (the message says what); 3 --check found changes.
     """
 
 

@@ -1,4 +1,5 @@
-"""From an error to one clear line and an exit code: 2 where a person must change something, 1 for a failed run."""
+"""From an error to one clear line and an exit code: 1 for a failed run, 2 where a person must change something first,
+3 where `--check` found changes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from rally_pipeline.settings import known_secrets
 
 FAILED = 1
 MISTAKE = 2
-INTERRUPTED = 130
+CHANGES = 3
 
 
 class CommandFailed(Exception):
@@ -23,6 +24,10 @@ class CommandFailed(Exception):
 
 class UserMistake(Exception):
     """Something has to be changed first: exit code 2 and this line."""
+
+
+class ChangesFound(Exception):
+    """What was to be checked (`--check`) is not as it should be: exit code 3 and this line."""
 
 
 class FriendlyGroup(click.Group):
@@ -49,6 +54,8 @@ def outcome_of(error: Exception) -> tuple[int, str]:
         return FAILED, str(error)
     if isinstance(error, UserMistake):
         return MISTAKE, str(error)
+    if isinstance(error, ChangesFound):
+        return CHANGES, str(error)
     diagnosis = diagnose(error)
     if diagnosis is not None:
         return (MISTAKE if diagnosis.mistake else FAILED), diagnosis.line

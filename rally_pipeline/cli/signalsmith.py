@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rally_pipeline.cli.environment import read_settings
-from rally_pipeline.cli.failures import CommandFailed, UserMistake
+from rally_pipeline.cli.failures import ChangesFound, CommandFailed, UserMistake
 from rally_pipeline.cli.terminal import remarks, results
 from rally_pipeline.settings import Settings
 
@@ -72,7 +72,7 @@ def syncs() -> None:
 
 @syncs.command(short_help="Show what apply would do.")
 @click.option("--prune", is_flag=True, help="Also delete syncs that have no file.")
-@click.option("--check", is_flag=True, help="Exit 1 where files and SignalSmith differ.")
+@click.option("--check", is_flag=True, help="Exit 3 where files and SignalSmith differ.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout.")
 def plan(prune: bool, check: bool, as_json: bool) -> None:
     """Compare the files with SignalSmith; changes nothing. Files are checked first, with line numbers."""
@@ -87,7 +87,7 @@ def plan(prune: bool, check: bool, as_json: bool) -> None:
     else:
         _show(made)
     if check and made.actions:
-        raise CommandFailed(f"{len(made.actions)} syncs differ from their files")
+        raise ChangesFound(f"{len(made.actions)} syncs differ from their files")
 
 
 @syncs.command(short_help="Create, update and pause syncs as the files say.")

@@ -133,7 +133,7 @@ def test_pull_plan_edit_plan_apply(shell: Shell) -> None:
     planned = shell("syncs", "plan")
     assert '  schedule: "0 * * * *" -> "0 6 * * *"' in planned.stdout
     assert '  status: "active" -> "paused"' in planned.stdout
-    assert shell("syncs", "plan", "--check").exit_code == 1
+    assert shell("syncs", "plan", "--check").exit_code == 3
     assert shell.syncs["Deals to finance"]["schedule"] == "0 * * * *"  # a plan changes nothing
     applied = shell("syncs", "apply")
     assert applied.exit_code == 0, applied.output
