@@ -66,9 +66,9 @@ def test_ten_years_of_hours_are_listed_in_a_moment():
     with dg.partition_loading_context(effective_dt=START.replace(year=START.year + 10)):
         keys = hourly_partition(START)
         keys.get_partition_keys()
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert len(keys.get_partition_keys()) > 87_000
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 def test_the_running_hour_is_a_partition_and_the_next_one_is_not():

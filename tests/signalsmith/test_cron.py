@@ -184,11 +184,11 @@ def test_a_leap_day_of_every_month_keeps_firing_through_march_of_a_leap_year() -
 def test_a_hostile_expression_is_refused_quickly() -> None:
     import time
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     for text in ("*/1," * 50 + "* * * * *", "0-" * 500, "9" * 10_000, "," * 10_000, "#" * 199, "l" * 199):
         with pytest.raises(CronError):
             read_cron(text)
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"])
