@@ -105,7 +105,10 @@ def open_office(
     hours_ago: int = 0,
     storage: Callable[[], AbstractContextManager[dg.DagsterInstance]] = dg.DagsterInstance.ephemeral,
 ) -> Iterator[Office]:
-    clock = SandboxClock.running(datetime.now(UTC) - timedelta(hours=hours_ago))
+    begin = datetime.now(UTC) - timedelta(hours=hours_ago)
+    if hours_ago > 0:
+        begin = begin.replace(minute=20)  # the middle of an hour, whenever the test runs
+    clock = SandboxClock.running(begin)
     sandbox = Sandbox(records=120, clock=clock, apis=["rally"])
     with SandboxServer(sandbox) as server, storage() as instance:
         for name, value in server.environment().items():
