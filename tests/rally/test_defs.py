@@ -794,6 +794,19 @@ def test_ended_hours_are_closed_once_and_quiet_ones_too(yesterday_in_files):
     assert office.close(at) == "every window that has ended is closed"
 
 
+def test_hours_are_closed_without_the_tables_while_a_full_extract_works_on_them(yesterday_in_files):
+    office = yesterday_in_files
+    office.fill()
+    office.sandbox.clock.advance(3 * 3600)
+    job = office.definitions.resolve_job_def("rally_full_extract")
+    run = office.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    (request,) = office.close(office.sandbox.clock.now())
+    assert request.asset_selection == [dg.AssetKey(["rally_feed", "changes"])]
+    office.instance.report_run_canceled(run)
+    (request,) = office.close(office.sandbox.clock.now())
+    assert len(request.asset_selection) == 5
+
+
 def test_an_hour_closed_by_the_read_of_a_later_one_is_still_shown_as_read(yesterday_in_files):
     office = yesterday_in_files
     office.fill()

@@ -200,7 +200,9 @@ def feed_close_schedule(settings: Settings) -> dg.ScheduleDefinition:
         ranges = list(contiguous_ranges(windows, not_before=settings.rally_feed_start))
         if not ranges:
             return dg.SkipReason("every window that has ended is closed")
-        return range_requests(ranges, run_key=at.isoformat())
+        # A full extract at work holds its tables, and settles every mark at its end.
+        settling = run_under_way(context.instance, FULL_EXTRACT) is None
+        return range_requests(ranges, settling=settling, run_key=at.isoformat())
 
     return rally_feed_close
 
