@@ -8,3 +8,8 @@
 
 Each system is a module or package of its own name (`rally`, `sell`, `signalsmith`, `imports`) with a `SYSTEM`.
 """
+
+import logging
+
+# Waits in virtual time are no news.
+logging.getLogger("rally_pipeline").addHandler(logging.NullHandler())
