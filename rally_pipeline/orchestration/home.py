@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent
 WORKSPACE = PACKAGED / "workspace.yaml"
 INSTANCE_FILE = "dagster.yaml"
+PREPARE_SECONDS = 180.0
+"""How long another process that prepares the same home is waited for."""
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -30,16 +32,22 @@ def prepare_home(home: Path) -> None:
     """Create the folder, its `dagster.yaml` and the storage's tables.
 
     A `dagster.yaml` that is there stays as it is, but for names of this package that only an earlier version had.
-    On a fresh SQLite home two services that start at once race for the migration table, so one goes first: this one.
+    On a fresh SQLite home two processes that start at once race for the tables, so one goes first.
+
+    Raises:
+        OSError: the folder cannot be written, or another process has been preparing it for too long.
     """
+    from filelock import FileLock
+
     home.mkdir(parents=True, exist_ok=True)
-    correct_instance_file(home)
-    if not (home / INSTANCE_FILE).exists():
-        copyfile(PACKAGED / INSTANCE_FILE, home / INSTANCE_FILE)
-    with open_instance(home) as instance:
-        instance.get_runs(limit=1)
-        instance.all_asset_keys()
-        instance.all_instigator_state()
+    with FileLock(home / "prepare.lock", timeout=PREPARE_SECONDS):
+        correct_instance_file(home)
+        if not (home / INSTANCE_FILE).exists():
+            copyfile(PACKAGED / INSTANCE_FILE, home / INSTANCE_FILE)
+        with open_instance(home) as instance:
+            instance.get_runs(limit=1)
+            instance.all_asset_keys()
+            instance.all_instigator_state()
 
 
 @contextmanager

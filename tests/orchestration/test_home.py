@@ -1,5 +1,7 @@
 """Dagster's home folder and the shipped instance settings, loaded for real."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -52,3 +54,22 @@ def test_the_workspace_names_the_definitions():
         "module_name": "rally_pipeline.definitions",
         "location_name": "rally_pipeline",
     }
+
+
+def test_processes_that_prepare_a_fresh_home_at_once_do_not_race_for_its_tables(tmp_path):
+    script = "import sys, pathlib; from rally_pipeline.orchestration.home import prepare_home as p; "
+    script += "sys.stdin.readline(); p(pathlib.Path(sys.argv[1]))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", "import dagster; " + script, str(tmp_path / "dagster")],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [(process.communicate(timeout=300)[1], process.returncode) for process in started]
+    assert [code for _, code in ended] == [0] * 4, ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -77,8 +78,8 @@ def running_source(folder: Path, *options: str) -> Iterator[Source]:
     running = home.begin("sandbox", "--port", "0", TETHER, *options)
     try:
         wait_for("the sandbox", lambda: "# ready" in running.said(), seconds=60, by=running)
-        lines = running.out.read_text().splitlines()
-        yield Source(dict(line.split("=", 1) for line in lines if "=" in line))
+        words = shlex.split(running.out.read_text(), comments=True)
+        yield Source(dict(word.split("=", 1) for word in words))
     finally:
         kill_group(running.process.pid)
         running.process.wait()
