@@ -46,15 +46,15 @@ def _change(stage: Stage) -> None:
 
 
 def _compare_queue(stage: Stage) -> TableLine:
-    """Objects whose state Sell believes delivered must have landed here, and nothing may be left in the queue."""
+    """Every state that Sell handed out must have landed here, and nothing may be left in the queue."""
     sync = stage.sandbox.sell.sync
-    landed = {(row["type"], row["id"]) for row in stage.tables.read("sell_queue_items").values()}
-    delivered, left = set(), 0
+    landed = {row["ack_key"] for row in stage.tables.read("sell_queue_items").values()}
+    handed, left = set(), 0
     for device in sync.devices.values():
-        delivered |= device.memory.keys()
+        handed |= device.handed.keys() | {item.ack_key for item in sync.injected if item.ack_key}
         left += len(sync.pending(device))
-    differing = len(delivered - landed) + left + len(sync.unknown_keys)
-    return stage.line("sell_queue_items", len(delivered), differing)
+    differing = len(handed ^ landed) + left + len(sync.unknown_keys)
+    return stage.line("sell_queue_items", len(handed), differing)
 
 
 def _compare(stage: Stage, entity: Entity, truth: Mapping[str, list[dict[str, Any]]]) -> TableLine:

@@ -71,7 +71,7 @@ class SyncService:
         self._world = world
         self._options = options
         self._dice = dice
-        self._injected: list[Injected] = []
+        self.injected: list[Injected] = []
         self._under_way: list[PendingAck] = []
         self.devices: dict[str, Device] = {}
         self.sessions: dict[str, Session] = {}
@@ -84,8 +84,8 @@ class SyncService:
 
     def inject(self, body: bytes, ack_key: str | None) -> Injected:
         """Put an item into every device's queue until it is acknowledged."""
-        item = Injected(len(self._injected) + 1, body, ack_key)
-        self._injected.append(item)
+        item = Injected(len(self.injected) + 1, body, ack_key)
+        self.injected.append(item)
         return item
 
     def redeliver(self, thing: Thing, *, back: int = 1) -> Injected:
@@ -154,7 +154,7 @@ class SyncService:
             was_seen = acknowledged is not None or (announce and thing.versions[0].number > device.born)
             if thing.is_live or was_seen:
                 found.append(thing)
-        return found + [item for item in self._injected if item.number not in device.injected]
+        return found + [item for item in self.injected if item.number not in device.injected]
 
     def fetch(self, session_id: str, uuid: str, now: datetime) -> tuple[list[bytes], list[Thing], int] | None:
         """The next page: items, objects that could not be loaded, number of entries left. None: drained.
@@ -212,7 +212,7 @@ class SyncService:
     def _apply(self, device: Device, keys: Iterable[str]) -> None:
         for key in keys:
             injected = (
-                [item.number for item in self._injected if item.ack_key == key] if self._injected else []
+                [item.number for item in self.injected if item.ack_key == key] if self.injected else []
             )
             device.injected.update(injected)
             state = device.handed.get(key)

@@ -302,7 +302,7 @@ class History:
         self.world.let_go()
         self.world.reopen(uuid=self.world.mirror.new_device().uuid)
         # What an old session delivers, it delivers to the old device.
-        self.device().injected.update(item.number for item in self.world.api.sync._injected)
+        self.device().injected.update(item.number for item in self.world.api.sync.injected)
 
     def calm_down(self) -> None:
         """Faults stop and the account rests: two cycles have to be enough.
