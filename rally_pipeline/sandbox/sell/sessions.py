@@ -211,9 +211,7 @@ class SyncService:
 
     def _apply(self, device: Device, keys: Iterable[str]) -> None:
         for key in keys:
-            injected = (
-                [item.number for item in self.injected if item.ack_key == key] if self.injected else []
-            )
+            injected = [item.number for item in self.injected if item.ack_key == key] if self.injected else []
             device.injected.update(injected)
             state = device.handed.get(key)
             if state is not None:
