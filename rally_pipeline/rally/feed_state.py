@@ -102,12 +102,19 @@ class Requirement:
     since: datetime
 
 
+def whole_second(moment: datetime) -> datetime:
+    """The first whole second that is not before `moment`."""
+    begun = moment.replace(microsecond=0)
+    return begun if begun == moment else begun + timedelta(seconds=1)
+
+
 def require_snapshot(
     tx: Transaction, reason: str, *, since: datetime, entities: Iterable[Entity] = tuple(Entity)
 ) -> None:
     """Note that only a full extract of the entities, begun after `since`, makes the mirror trustworthy again.
 
-    The latest `since` wins: one extract then answers every demand.
+    The latest `since` wins: one extract then answers every demand. It is kept as a whole second, like the times by
+    which an extract knows when it began: who has waited for `since` would else begin just before it.
     """
     insert = postgresql.insert if tx.connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(extract_required)
@@ -119,7 +126,10 @@ def require_snapshot(
             "since": case((later, new.since), else_=extract_required.c.since),
         },
     )
-    rows = [{"entity_type": entity.singular, "reason": reason, "since": since} for entity in entities]
+    rows = [
+        {"entity_type": entity.singular, "reason": reason, "since": whole_second(since)}
+        for entity in entities
+    ]
     if rows:
         tx.connection.execute(statement, rows)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rally_pipeline.rally.client import ChangeEntry, ChangePage, RallyClient
 from rally_pipeline.rally.entities import Entity
-from rally_pipeline.rally.feed_state import FeedState
+from rally_pipeline.rally.feed_state import FeedState, whole_second
 from rally_pipeline.rally.policy import MirrorPolicy
 from rally_pipeline.rally.retention import GroupTooLarge
 from rally_pipeline.warehouse.values import instant_text, parse_instant
@@ -95,7 +95,7 @@ class LargeGroups:
         known = state.groups.get(at)
         if known is not None:
             return parse_instant(known)
-        return min(parse_instant(at), self._client.server_floor()) + self._policy.covering
+        return whole_second(min(parse_instant(at), self._client.server_floor()) + self._policy.covering)
 
     def _check_covered(self, at: str, cut: Sequence[Entity], found: Sequence[ChangeEntry]) -> None:
         """Of the entities `cut`, entries at the time `at` may be hidden."""

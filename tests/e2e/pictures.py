@@ -73,7 +73,7 @@ def _picture_partitions(page: Page, url: str, folder: Path) -> None:
 def _picture_sensor(page: Page, url: str, folder: Path) -> None:
     page.show(
         f"{url}/locations/rally_pipeline/sensors/rally_changes_sensor",
-        until="document.body.innerText.includes('runs requested')",
+        until="/\\bruns? requested/.test(document.body.innerText)",
     )
     time.sleep(SETTLE_SECONDS)
     page.picture(folder / "change-sensor.png")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from rally_pipeline.rally.entities import Entity
+from rally_pipeline.rally.feed_state import require_snapshot, requirements
 from rally_pipeline.rally.retention import SnapshotRequired
 from rally_pipeline.rally.tables import changes, feed_windows
 from rally_pipeline.settings import DeleteMode
@@ -818,3 +819,16 @@ def test_ages_and_windows_are_the_servers_whatever_this_machines_clock_shows(
     oldest = [table.oldest_mark_seconds for table in status.tables if table.oldest_mark_seconds is not None]
     assert len(oldest) == 1
     assert 0 <= oldest[0] < 60
+
+
+def test_a_full_extract_is_required_from_a_whole_second_on_like_those_by_which_one_begins(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(records={"contacts": 3})
+    moment = datetime(2026, 3, 2, 8, 0, 18, 150, tzinfo=UTC)
+    for since in (moment, moment.replace(second=19, microsecond=0)):
+        with world.warehouse.transaction("test") as tx:
+            require_snapshot(tx, "a test", since=since)
+            assert {found.since for found in requirements(tx).values()} == {
+                moment.replace(second=19, microsecond=0)
+            }
