@@ -247,11 +247,11 @@ class RallyMirror:
         """The full extracts that are required, also the first ones."""
         with self.warehouse.reading() as tx:
             demanded = requirements(tx)
-            passes = {entity: (tx.state(entity.stream) or {}).get("last_pass") for entity in Entity}
+            filled = {entity for entity in Entity if is_filled(tx, entity)}
         found = []
-        for entity, finished in passes.items():
+        for entity in Entity:
             demand = demanded.get(entity.singular)
-            if not finished:
+            if entity not in filled:
                 found.append(RequiredExtract(entity, "no full extract has been finished yet", None))
             elif demand is not None:
                 found.append(RequiredExtract(entity, demand.reason, demand.since))
